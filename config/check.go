@@ -1,0 +1,117 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// topicPrefix is what every broker accepts in its names, NATS subjects included.
+var topicPrefix = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+
+// check looks at what tags cannot say: the form of texts, and settings that must fit
+// one another.
+func (d *decoder) check(c *Config) {
+	if d.bad[""] {
+		return // parts of the file were not read, so what was is no whole
+	}
+	if c.DataDir == "" {
+		d.wrong("it is empty; name a directory", "data_dir")
+	}
+	if !validAddr(c.HTTP.Addr) {
+		d.wrong("this is no address to listen on; write host:port, or :port for every interface, with a port of 0 to 65535", "http.addr")
+	}
+	for _, origin := range c.HTTP.AllowedOrigins {
+		if !validOrigin(origin) {
+			d.wrong(clip(strconv.Quote(origin))+` is no origin; write "https://host", "https://host:port", or "*" for every origin`, "http.allowed_origins")
+		}
+	}
+	if c.Edge.MaxFrameBytes < c.Edge.MaxContentBytes {
+		d.wrong("a frame must have room for the longest message: edge.max_frame_bytes (%d) is below edge.max_content_bytes (%d)",
+			"edge.max_frame_bytes", "edge.max_content_bytes")
+	}
+	if c.Broker.MaxMessageBytes < c.Edge.MaxFrameBytes {
+		d.wrong("the broker must carry what a frame holds: broker.max_message_bytes (%d) is below edge.max_frame_bytes (%d)",
+			"broker.max_message_bytes", "edge.max_frame_bytes")
+	}
+	if c.History.Buffer < c.History.Limit {
+		d.wrong("what a newcomer sees comes from memory: history.buffer (%d) is below history.limit (%d)",
+			"history.buffer", "history.limit")
+	}
+	if c.Presence.Lease/2 <= c.Presence.Heartbeat {
+		d.wrong("one lost heartbeat must not end a lease: presence.lease (%s) must be over twice presence.heartbeat (%s)",
+			"presence.lease", "presence.heartbeat")
+	}
+	if p := c.Broker.TopicPrefix; len(p) > 64 || !topicPrefix.MatchString(p) {
+		d.wrong("this is no prefix; write lower-case letters, digits, - and _, in elements joined by single dots, 64 characters at most", "broker.topic_prefix")
+	}
+	switch c.Broker.Driver {
+	case "nats":
+		if c.Broker.NATS.URL != "" { // else embedded
+			d.addresses("broker.nats.url", c.Broker.NATS.URL, "nats://host:4222, or leave it empty for the embedded server", "nats", "tls", "ws", "wss")
+		}
+	case "redis":
+		d.addresses("broker.redis.url", c.Broker.Redis.URL, "redis://host:6379/0", "redis", "rediss", "unix")
+	case "amqp":
+		d.addresses("broker.amqp.url", c.Broker.AMQP.URL, "amqp://user:password@host:5672/", "amqp", "amqps")
+	}
+	if scheme, _, is := strings.Cut(c.Store.DSN, "://"); is && scheme != "file" {
+		d.wrong("only SQLite is supported; write a path or a file: URI, or leave it empty", "store.dsn")
+	}
+}
+
+// wrong complains about the keys, unless one has a problem of its own, at the first
+// that was set, by preference in the environment. The message has a verb for each
+// of several keys: its value.
+func (d *decoder) wrong(message string, keys ...string) {
+	at, key := Problem{}, keys[0]
+	for _, k := range slices.Backward(keys) {
+		if d.bad[k] {
+			return
+		}
+		if o, set := d.origin[k]; set && (o.Env != "" || at.Env == "") {
+			at, key = o, k
+		}
+	}
+	if len(keys) == 1 {
+		d.complain(at, key, "%s", message)
+		return
+	}
+	var values []any
+	for _, k := range keys {
+		values = append(values, d.fields[k].value.Interface())
+	}
+	d.complain(at, key, message, values...)
+}
+
+// addresses checks a list of URLs. It says nothing of their content, which may be secret.
+func (d *decoder) addresses(key, text, example string, schemes ...string) {
+	for part := range strings.SplitSeq(text, ",") {
+		if key != "broker.nats.url" {
+			part = text // only NATS takes a list
+		}
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.Scheme != "unix" {
+			d.wrong("this is no URL for the chosen broker.driver; write "+example+" (schemes: "+strings.Join(schemes, ", ")+")", key)
+			return
+		}
+	}
+}
+
+func validAddr(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func validOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return text == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
+}

@@ -1,0 +1,222 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
+
+	"burrow/auth"
+	"burrow/gen/chat"
+)
+
+// HTTPConfig is the [http] table of config.toml.
+type HTTPConfig struct {
+	// Addr is where the server listens, as host:port. Port 0 takes a free one.
+	// Default ":8000".
+	Addr string `toml:"addr"`
+	// AllowedOrigins are the web origins, besides the server's own, whose pages
+	// may open WebSockets and sign in: "https://chat.example.org", or "*" for
+	// every origin. Default none.
+	AllowedOrigins []string `toml:"allowed_origins"`
+}
+
+// DefaultHTTPConfig returns the defaults of the [http] table.
+func DefaultHTTPConfig() HTTPConfig {
+	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}}
+}
+
+// EdgeConfig is the [edge] table of config.toml: what one WebSocket may do.
+type EdgeConfig struct {
+	// MaxContentBytes bounds the content of one message, after trimming, in
+	// bytes of UTF-8. Default 4096.
+	MaxContentBytes int `toml:"max_content_bytes" min:"1" max:"65536"`
+	// MaxFrameBytes bounds one incoming WebSocket message; over it the
+	// connection is closed with 1009. Default 16384.
+	MaxFrameBytes int `toml:"max_frame_bytes" min:"128" max:"1048576"`
+	// Rate is how many frames a second one connection may send for long; 0 is
+	// no limit. Default 20.
+	Rate float64 `toml:"rate" min:"0" max:"1000000"`
+	// Burst is how many frames one connection may send at once. Default 40.
+	Burst int `toml:"burst" min:"1" max:"1000000"`
+	// Queue is how many live frames may wait for one connection. Over it for
+	// SlowAfter, or over sixteen times as many at any moment, the connection is
+	// closed with 1013. Default 256.
+	Queue int `toml:"queue" min:"1" max:"65536"`
+	// SlowAfter is how long a connection may stay over Queue. Default 5s.
+	SlowAfter time.Duration `toml:"slow_after" min:"1ms" max:"10m"`
+	// PingInterval is the time between pings to a connection; one that misses two
+	// is closed. Default 25s.
+	PingInterval time.Duration `toml:"ping_interval" min:"10ms" max:"10m"`
+	// MaxConnections bounds the WebSockets of this node; 0 is no limit. Over it
+	// the upgrade gets 503. Default 0.
+	MaxConnections int `toml:"max_connections" min:"0" max:"10000000"`
+	// MaxConnectionsPerUser bounds the WebSockets of one user on this node; 0 is
+	// no limit. Over it the newest is closed with 1013. Default 16.
+	MaxConnectionsPerUser int `toml:"max_connections_per_user" min:"0" max:"1000000"`
+}
+
+// DefaultEdgeConfig returns the defaults of the [edge] table.
+func DefaultEdgeConfig() EdgeConfig {
+	return EdgeConfig{
+		MaxContentBytes:       4096,
+		MaxFrameBytes:         16384,
+		Rate:                  20,
+		Burst:                 40,
+		Queue:                 256,
+		SlowAfter:             5 * time.Second,
+		PingInterval:          25 * time.Second,
+		MaxConnections:        0,
+		MaxConnectionsPerUser: 16,
+	}
+}
+
+// HistoryConfig is the [history] table of config.toml.
+type HistoryConfig struct {
+	// Limit is how many global messages a newcomer sees; 0 is none. Default 20.
+	Limit int `toml:"limit" min:"0" max:"1000"`
+	// Buffer is how many global, and how many private, messages the node keeps
+	// in memory. Default 1000.
+	Buffer int `toml:"buffer" min:"1" max:"100000"`
+}
+
+// DefaultHistoryConfig returns the defaults of the [history] table.
+func DefaultHistoryConfig() HistoryConfig {
+	return HistoryConfig{Limit: 20, Buffer: 1000}
+}
+
+// Publisher sends messages to their topics.
+type Publisher interface {
+	// Publish returns nil only when the broker has confirmed every message, in
+	// the order given. After an error none, some or all may have been sent.
+	Publish(ctx context.Context, msgs ...proto.Message) error
+}
+
+// Archive reads stored messages.
+type Archive interface {
+	// Page returns up to limit messages with ids less than before (the newest
+	// when before is empty), oldest first, and whether there are older ones. With
+	// both users empty it pages the global talk, else the private talk of the two.
+	Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error)
+}
+
+// Presence is told about every session that joins or leaves this node. It is
+// called without any lock of this package held and must not block for long.
+type Presence interface {
+	Join(user string)
+	Leave(user string)
+}
+
+// Auth says who is asking. *auth.Auth is one.
+type Auth interface {
+	// Mode is "open" (a client is who it says it is) or "guest" (names are
+	// proven by a cookie).
+	Mode() string
+	// SignIn claims name for the bearer of cookie (which may be empty) and returns
+	// the cookie to set.
+	SignIn(ctx context.Context, cookie, name string) (auth.Session, string, error)
+	// Verify returns the session that cookie proves, or auth.ErrNoSession.
+	Verify(ctx context.Context, cookie string) (auth.Session, error)
+}
+
+// Checker reports whether a part of the system works: nil, or what is wrong.
+type Checker func(ctx context.Context) error
+
+// Config is everything that a Server needs. The zero value of a bound takes its
+// default, except those that say what 0 means.
+type Config struct {
+	HTTP    HTTPConfig    `toml:"http"`
+	Edge    EdgeConfig    `toml:"edge"`
+	History HistoryConfig `toml:"history"`
+
+	// ListLimit is how many statuses a newcomer gets: presence.list_limit.
+	ListLimit int `toml:"-"`
+	// ArchivePrivate is store.archive_private: private messages are archived too.
+	ArchivePrivate bool `toml:"-"`
+
+	Publisher Publisher `toml:"-"` // Required.
+	Auth      Auth      `toml:"-"` // Required.
+	Archive   Archive   `toml:"-"` // Nil: there is only the memory of this node.
+	Presence  Presence  `toml:"-"` // Nil: nobody is told.
+	// Checks are the parts that /readyz asks, by name.
+	Checks map[string]Checker `toml:"-"`
+	// UI holds the page as index.html, and what it loads from /ui/. Nil: no page.
+	UI fs.FS `toml:"-"`
+
+	Log      *slog.Logger          `toml:"-"` // Default slog.Default().
+	Metrics  prometheus.Registerer `toml:"-"` // Default a private registry.
+	Gatherer prometheus.Gatherer   `toml:"-"` // What /metrics serves. Nil: there is no such route.
+}
+
+// DefaultConfig returns the defaults of the three tables.
+func DefaultConfig() Config {
+	return Config{
+		HTTP:      DefaultHTTPConfig(),
+		Edge:      DefaultEdgeConfig(),
+		History:   DefaultHistoryConfig(),
+		ListLimit: 200,
+	}
+}
+
+// withDefaults fills what is missing and reports everything that is wrong.
+func (c Config) withDefaults() (Config, error) {
+	edge, history := DefaultEdgeConfig(), DefaultHistoryConfig()
+	c.Edge.MaxContentBytes = positive(c.Edge.MaxContentBytes, edge.MaxContentBytes)
+	c.Edge.MaxFrameBytes = positive(c.Edge.MaxFrameBytes, edge.MaxFrameBytes)
+	c.Edge.Burst = positive(c.Edge.Burst, edge.Burst)
+	c.Edge.Queue = positive(c.Edge.Queue, edge.Queue)
+	c.Edge.SlowAfter = positive(c.Edge.SlowAfter, edge.SlowAfter)
+	c.Edge.PingInterval = positive(c.Edge.PingInterval, edge.PingInterval)
+	c.History.Buffer = positive(c.History.Buffer, history.Buffer)
+	c.ListLimit = positive(c.ListLimit, 200)
+	if c.HTTP.Addr == "" {
+		c.HTTP.Addr = DefaultHTTPConfig().Addr
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+
+	var errs []error
+	if c.Publisher == nil {
+		errs = append(errs, errors.New("httpapi: Config.Publisher is nil; give it the router"))
+	}
+	if c.Auth == nil {
+		errs = append(errs, errors.New("httpapi: Config.Auth is nil; give it an auth.Auth"))
+	}
+	for _, raw := range c.HTTP.AllowedOrigins {
+		if _, err := parseOrigin(raw); err != nil && raw != "*" {
+			errs = append(errs, fmt.Errorf("http.allowed_origins: %q is not an origin; write https://host, https://host:port, or \"*\" for every origin", raw))
+		}
+	}
+	return c, errors.Join(errs...)
+}
+
+func positive[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// parseOrigin returns a web origin in the form in which origins are compared.
+func parseOrigin(raw string) (*url.URL, error) {
+	u, err := url.Parse(strings.ToLower(raw))
+	if err != nil {
+		return nil, err
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
+		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("not an origin")
+	}
+	return u, nil
+}

@@ -1,0 +1,58 @@
+// The HTTP side of the server: who am I, and what was said before.
+
+const TIMEOUT = 10_000; // ms; a request that hangs must not hang the page
+
+/**
+ * ApiError is an answer that says no. `code` is the server's code, '' when there
+ * was no usable answer; `status` is 0 when the server was not reached.
+ */
+export class ApiError extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+async function call(path, options = {}) {
+  let res;
+  let body;
+  try {
+    res = await fetch(path, {
+      ...options,
+      headers: { accept: 'application/json', ...options.headers },
+      signal: AbortSignal.timeout(TIMEOUT),
+      cache: 'no-store',
+    });
+    body = await res.json().catch(() => null);
+  } catch {
+    throw new ApiError(0, '', 'The server cannot be reached. Check the connection and try again.');
+  }
+  if (res.ok && body) return body;
+  const error = body?.error ?? {};
+  throw new ApiError(res.status, error.code ?? '', error.message || `The server answered ${res.status}. Please try again later.`);
+}
+
+/** getSession returns {mode: "guest"|"open", name}; name is '' when none is held. */
+export const getSession = () => call('/api/session');
+
+/** postSession asks for a name and returns {mode, name} with the name as granted. */
+export const postSession = (name) =>
+  call('/api/session', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name }),
+  });
+
+/**
+ * getHistory returns {messages, has_more}, oldest first: the newest page, or the
+ * one before an id; of the room, or of the talk with a person. clientId names the
+ * caller where no cookie does (open mode).
+ */
+export function getHistory({ before = '', talk = '', limit = 50, clientId = '' }) {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (before) query.set('before', before);
+  if (talk) query.set('with', talk);
+  if (clientId) query.set('client_id', clientId);
+  return call(`/api/history?${query}`);
+}

@@ -1,0 +1,172 @@
+// The page: who one is, then the chat. This file joins the parts; what they do is
+// in state.js and outbox.js (what one sees), connection.js (the socket), api.js
+// (HTTP), logic.js and text.js (decisions), views.js, log.js, composer.js (looks).
+import { ApiError, getHistory, getSession, postSession } from './api.js';
+import { Connection } from './connection.js';
+import { html, render } from './html.js';
+import { ROOM } from './logic.js';
+import { Chat } from './state.js';
+import { Root } from './views.js';
+
+const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
+const FRAME = 16; // ms; a burst of frames is drawn once
+
+// localStorage may be full or forbidden; the page works without it.
+const storage = {
+  get(key) {
+    try {
+      return localStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  },
+  set(key, value) {
+    try {
+      localStorage.setItem(key, value);
+    } catch {
+      // What is not kept is typed again.
+    }
+  },
+};
+
+function partnersOf(name) {
+  try {
+    const names = JSON.parse(storage.get(`burrow.talks.${name}`) ?? '[]');
+    return Array.isArray(names) ? names.filter((n) => typeof n === 'string' && n !== ROOM) : [];
+  } catch {
+    return [];
+  }
+}
+
+const app = {
+  phase: 'boot', // boot, name, chat
+  trouble: '', // why the boot is stuck
+  mode: 'guest',
+  form: null, // {name, error, busy}; over the chat while a name is being switched
+  chat: null,
+  connection: null,
+
+  async boot() {
+    try {
+      const session = await getSession();
+      app.mode = session.mode;
+      const known = session.name || (session.mode === 'open' ? storage.get('burrow.name') : '');
+      if (known && session.mode === 'open') await app.signIn(known);
+      else if (known) app.enter(known);
+      else app.ask('');
+    } catch (err) {
+      app.trouble = err.message;
+      app.draw();
+      setTimeout(app.boot, BOOT_RETRY);
+    }
+  },
+
+  /** ask shows the name form, with an error if there is a reason for asking. */
+  ask(error, name = '') {
+    app.form = { name, error, busy: false };
+    if (!app.chat) app.phase = 'name';
+    app.draw();
+  },
+
+  /** cancel goes back from the form to the chat that is still there. */
+  cancel() {
+    app.form = null;
+    app.draw();
+  },
+
+  /** signIn asks the server for a name and enters with it. */
+  async signIn(name) {
+    app.form = { name, error: '', busy: true };
+    app.draw();
+    try {
+      const session = await postSession(name);
+      app.mode = session.mode;
+      app.enter(session.name || name);
+    } catch (err) {
+      app.ask(err.message, name);
+    }
+  },
+
+  /** leave ends the chat of the present name. */
+  leave() {
+    app.connection?.stop();
+    app.chat?.stop();
+    app.chat = app.connection = null;
+  },
+
+  enter(name) {
+    app.leave();
+    if (app.mode === 'open') storage.set('burrow.name', name);
+    const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+    const connection = new Connection(`${scheme}//${location.host}/ws/${encodeURIComponent(name)}`, {
+      opened: () => chat.opened(),
+      received: (text) => chat.frame(text),
+      closed: ({ code, reason }) => chat.closed(whyClosed(code, reason)),
+      changed: app.changed,
+      signedOut: () => app.signedOut('Your session has ended. Please enter your name again.', name),
+      mayRetry: () => app.mayRetry(name),
+    });
+    const chat = new Chat({
+      me: name,
+      send: (text) => connection.send(text),
+      reconnect: () => connection.reconnect(),
+      history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
+      visible: () => document.visibilityState === 'visible',
+      partners: partnersOf(name),
+      remember: (names) => storage.set(`burrow.talks.${name}`, JSON.stringify(names)),
+      changed: app.changed,
+    });
+    Object.assign(app, { chat, connection, form: null, phase: 'chat' });
+    app.draw();
+    connection.start();
+  },
+
+  signedOut(error, name) {
+    app.leave();
+    app.ask(error, name);
+  },
+
+  // A refused handshake may mean that the session is gone, or that another tab of
+  // this browser has taken another name. Asking for the name again mends both;
+  // only if it is refused has the person to choose.
+  async mayRetry(name) {
+    try {
+      const session = await getSession();
+      app.mode = session.mode;
+      if (session.mode === 'guest' && session.name !== name) await postSession(name);
+      return true;
+    } catch (err) {
+      const refused = err instanceof ApiError && [400, 401, 403, 409].includes(err.status);
+      if (refused && app.chat?.me === name) app.signedOut(err.message, name);
+      return !refused;
+    }
+  },
+
+  changed() {
+    app.timer ??= setTimeout(app.draw, FRAME);
+  },
+
+  draw() {
+    clearTimeout(app.timer);
+    app.timer = undefined;
+    document.title = title();
+    render(html`<${Root} app=${app} />`, document.getElementById('app'));
+  },
+};
+
+function title() {
+  if (!app.chat) return 'Burrow';
+  const { unread, active } = app.chat;
+  const name = active === ROOM ? 'Burrow' : `${active} · Burrow`;
+  return unread > 0 ? `(${unread}) ${name}` : name;
+}
+
+function whyClosed(code, reason) {
+  if (code === 1009) return 'The message is too long. Send it in smaller parts.';
+  if (code === 4429) return 'Too many messages in a short time.';
+  if (code === 1012) return 'The server restarted.';
+  return reason || 'The connection was lost.';
+}
+
+document.addEventListener('visibilitychange', () => app.chat?.seen());
+app.boot();

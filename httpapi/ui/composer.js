@@ -1,0 +1,75 @@
+// Where one writes, and the notices about what was written.
+import { html, useLayoutEffect, useRef, useState } from './html.js';
+import { ROOM, clean } from './logic.js';
+import { Icon } from './parts.js';
+
+// No server takes more than this, however it is configured; a longer frame would
+// cost the connection.
+const MAX_BYTES = 65_536;
+
+/**
+ * Composer writes to a talk of chat. What is typed belongs to the talk: it waits
+ * there while another one is open, and stays in the field while there is no
+ * connection.
+ */
+export function Composer({ chat, talk, state }) {
+  const area = useRef();
+  const [blank, setBlank] = useState(true);
+  const connected = state === 'open';
+
+  const grow = () => {
+    const el = area.current;
+    el.style.height = 'auto';
+    el.style.height = `${el.scrollHeight + el.offsetHeight - el.clientHeight}px`;
+  };
+  const put = (text) => {
+    area.current.value = text;
+    setBlank(clean(text) === '');
+    grow();
+  };
+  useLayoutEffect(() => {
+    put(chat.drafts.get(talk.key) ?? '');
+    // On a touch screen the focus would push a keyboard over what one came to read.
+    if (!matchMedia('(pointer: coarse)').matches) area.current.focus();
+  }, [chat, talk.key]);
+
+  const onInput = () => {
+    const text = area.current.value;
+    chat.drafts.set(talk.key, text);
+    setBlank(clean(text) === '');
+    grow();
+  };
+  const send = (e) => {
+    e?.preventDefault();
+    const text = clean(area.current.value);
+    if (text === '' || !connected) return;
+    if (new TextEncoder().encode(text).length > MAX_BYTES) {
+      chat.say('This message is too long. Please send it in smaller parts.');
+      return;
+    }
+    chat.drafts.delete(talk.key);
+    put('');
+    talk.marker = null; // who answers has read
+    chat.outbox.add(talk.key, text);
+    area.current.focus();
+  };
+  const onKeyDown = (e) => {
+    // While an input method composes a character, Enter belongs to it.
+    if (e.key !== 'Enter' || e.shiftKey || e.isComposing || e.keyCode === 229) return;
+    e.preventDefault();
+    send();
+  };
+  const label = talk.key === ROOM ? 'Message to everyone' : `Message to ${talk.key}`;
+  return html`<div class="foot">
+    <div role="alert">${chat.notice && html`<div class="notice" data-testid="notice">
+      <span>${chat.notice.text}</span>
+      <button type="button" class="iconbutton" aria-label="Dismiss" onClick=${() => chat.dismiss()}><${Icon} name="close" /></button>
+    </div>`}</div>
+    <form class="composer" onSubmit=${send}>
+      <textarea ref=${area} data-testid="composer" rows="1" aria-label=${label} placeholder=${label} enterkeyhint="send"
+        onInput=${onInput} onKeyDown=${onKeyDown}></textarea>
+      <button class="send" data-testid="send" aria-label="Send" disabled=${!connected || blank} title=${connected ? 'Send (Enter)' : 'Waiting for the connection'}
+        onMouseDown=${(e) => e.preventDefault()}><${Icon} name="send" /></button>
+    </form>
+  </div>`;
+}

@@ -1,0 +1,146 @@
+// One WebSocket that comes back: connect, wait, connect again.
+import { reconnectDelay } from './logic.js';
+
+const CONNECT_TIMEOUT = 10_000; // ms for a handshake
+const STABLE_AFTER = 10_000; // ms open before failures are forgotten
+const TICK = 10_000; // ms between looks at the clock
+// A hidden tab's timers run once a minute, so a gap must be longer than that to
+// mean that the machine slept.
+const SLEPT = 150_000; // ms
+
+/**
+ * Connection keeps a socket to `url` open until stop. The handlers:
+ *   opened()            a new connection: the server's history follows
+ *   received(text)      one frame
+ *   closed({code, reason})  it is gone, or an attempt failed; once for each
+ *   changed()           `status` is new
+ *   signedOut(reason)   close code 4401: nothing is tried any more
+ *   mayRetry()          asked after a refused handshake, resolves to a boolean;
+ *                       false ends the attempts. A browser does not tell a page
+ *                       why a handshake was refused, so the page has to ask.
+ *
+ * status is {state: "connecting"|"open"|"waiting"|"stopped", failures, until,
+ * code, reason}; `until` is when the next attempt starts, in ms since 1970.
+ * everOpen tells whether any attempt has succeeded.
+ */
+export class Connection {
+  constructor(url, handlers) {
+    this.url = url;
+    this.on = handlers;
+    this.socket = null;
+    this.everOpen = false;
+    this.status = { state: 'stopped', failures: 0, until: 0, code: 0, reason: '' };
+    this.again = () => this.reconnect();
+    this.tick = this.tick.bind(this);
+  }
+
+  start() {
+    // "online" also fires when the network changes: the old socket may look open
+    // and be dead, and a new one is cheap because messages merge by id.
+    window.addEventListener('online', this.again);
+    this.lastTick = Date.now();
+    this.ticker = setInterval(this.tick, TICK);
+    this.connect();
+  }
+
+  /** stop closes for good. */
+  stop() {
+    window.removeEventListener('online', this.again);
+    clearInterval(this.ticker);
+    this.drop();
+    this.set({ state: 'stopped' });
+  }
+
+  /** send hands one frame to the socket; false when there is none open. */
+  send(text) {
+    if (this.status.state !== 'open' || this.socket?.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(text);
+    return true;
+  }
+
+  /** reconnect leaves the present socket, if any, and tries at once. */
+  reconnect() {
+    if (this.status.state === 'stopped') return;
+    const had = this.socket !== null;
+    this.drop();
+    if (had) this.on.closed({ code: 0, reason: '' });
+    this.connect();
+  }
+
+  connect() {
+    clearTimeout(this.timer);
+    this.asked = null;
+    this.set({ state: 'connecting' });
+    const socket = new WebSocket(this.url);
+    this.socket = socket;
+    this.timer = setTimeout(() => this.lost(0, ''), CONNECT_TIMEOUT);
+    let opened = false;
+    socket.onopen = () => {
+      opened = true;
+      this.everOpen = true;
+      clearTimeout(this.timer);
+      // Not at once: a server that accepts and drops would be asked again and
+      // again without a pause.
+      this.timer = setTimeout(() => this.set({ failures: 0 }), STABLE_AFTER);
+      this.set({ state: 'open', code: 0, reason: '' });
+      this.on.opened();
+    };
+    socket.onmessage = (e) => {
+      if (typeof e.data === 'string') this.on.received(e.data);
+    };
+    socket.onclose = (e) => this.lost(e.code, e.reason, !opened);
+  }
+
+  // drop forgets the socket: what it still has to say is no longer heard, so two
+  // sockets never speak at once.
+  drop() {
+    clearTimeout(this.timer);
+    const socket = this.socket;
+    this.socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  lost(code, reason, refused = false) {
+    this.drop();
+    const { failures } = this.status;
+    const delay = reconnectDelay(failures, { code, reason });
+    if (code === 4401) {
+      this.stop();
+      this.on.closed({ code, reason });
+      this.on.signedOut(reason);
+      return;
+    }
+    this.set({ state: 'waiting', failures: failures + 1, until: Date.now() + delay, code, reason });
+    this.timer = setTimeout(() => this.retry(refused), delay);
+    this.on.closed({ code, reason });
+  }
+
+  async retry(refused) {
+    if (refused) {
+      this.set({ state: 'connecting' });
+      const asked = (this.asked = {});
+      const may = await this.on.mayRetry();
+      // Meanwhile it may have been stopped, or restarted by hand.
+      if (asked !== this.asked || this.socket || this.status.state === 'stopped') return;
+      if (!may) {
+        this.stop();
+        return;
+      }
+    }
+    this.connect();
+  }
+
+  tick() {
+    const now = Date.now();
+    const slept = now - this.lastTick > SLEPT;
+    this.lastTick = now;
+    if (slept) this.reconnect();
+  }
+
+  set(change) {
+    this.status = { ...this.status, ...change };
+    this.on.changed();
+  }
+}

@@ -1,0 +1,150 @@
+// The messages of one talk. The log keeps to its end while one is there, and
+// keeps its place while one reads further up.
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from './html.js';
+import { ROOM, rows } from './logic.js';
+import { Avatar, Icon } from './parts.js';
+import { dayOf, fullTimeOf, hue, links, timeOf } from './text.js';
+
+const NEAR_END = 60; // px from the end that still count as being there
+const NEAR_START = 200; // px from the start at which older messages are fetched
+
+/** Log shows a talk of chat. It is made anew for each talk (by its key). */
+export function Log({ chat, talk }) {
+  const box = useRef();
+  const anchor = useRef(null); // what is read: {element, top}
+  const lastRead = useRef(''); // id of the newest message when one was at the end
+  const newestRef = useRef(0); // of the outbox
+  const [atEnd, setAtEnd] = useState(true);
+  const stuck = useRef(true);
+  const pending = chat.outbox.items.filter((item) => item.talk === talk.key);
+
+  const setStuck = (now) => {
+    stuck.current = now;
+    chat.atBottom = now;
+    setAtEnd(now);
+  };
+  const toEnd = () => {
+    box.current.scrollTop = box.current.scrollHeight;
+  };
+  // Browsers can do this (overflow-anchor), but not all, and none at the very top.
+  const remember = () => {
+    const { scrollTop } = box.current;
+    const items = box.current.querySelectorAll('[data-testid=message]');
+    let low = 0;
+    let high = items.length - 1;
+    while (low < high) {
+      const mid = (low + high) >> 1;
+      if (items[mid].offsetTop + items[mid].offsetHeight > scrollTop) high = mid;
+      else low = mid + 1;
+    }
+    anchor.current = items[low] ? { element: items[low], top: items[low].offsetTop } : null;
+  };
+  const fetchOlder = () => {
+    if (!chat.connected || !chat.settled || talk.loading || talk.trouble || talk.hasMore === false) return;
+    const never = talk.key !== ROOM && talk.hasMore === null;
+    if (never || box.current.scrollTop < NEAR_START) chat.loadOlder(talk.key);
+  };
+  const onScroll = () => {
+    const el = box.current;
+    const now = el.scrollHeight - el.scrollTop - el.clientHeight < NEAR_END;
+    if (now !== stuck.current) setStuck(now);
+    remember();
+    fetchOlder();
+  };
+
+  useLayoutEffect(() => {
+    // Whoever sends wants to see it.
+    const newest = pending.at(-1)?.ref ?? 0;
+    if (newest > newestRef.current && !stuck.current) setStuck(true);
+    newestRef.current = Math.max(newest, newestRef.current);
+
+    const at = anchor.current;
+    if (stuck.current) toEnd();
+    else if (at?.element.isConnected) box.current.scrollTop += at.element.offsetTop - at.top;
+    if (stuck.current) lastRead.current = talk.messages.at(-1)?.id ?? '';
+    remember();
+  });
+  useEffect(fetchOlder);
+  // The log shrinks when the composer grows or a phone's keyboard opens. A layout
+  // effect, because preact ends the others only some time after the log is gone.
+  useLayoutEffect(() => {
+    const observer = new ResizeObserver(() => stuck.current && toEnd());
+    observer.observe(box.current);
+    return () => observer.disconnect();
+  }, []);
+
+  const today = new Date().toDateString();
+  const list = useMemo(
+    () => rows(talk.messages, { dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map((row) => Row(row, chat.me)),
+    [talk.messages, talk.marker, today],
+  );
+  let fresh = 0;
+  if (!atEnd) {
+    for (let i = talk.messages.length - 1; i >= 0 && talk.messages[i].id > lastRead.current; i--) {
+      if (talk.messages[i].sender !== chat.me) fresh++;
+    }
+  }
+  const empty = talk.messages.length === 0 && pending.length === 0;
+  return html`<div class="logframe">
+    <div class="log" ref=${box} onScroll=${onScroll} data-testid="messages" role="log" tabindex="0" aria-busy=${talk.loading ? 'true' : 'false'}
+      aria-label=${talk.key === ROOM ? 'Messages in the global room' : `Messages with ${talk.key}`}>
+      <${Start} chat=${chat} talk=${talk} empty=${empty} />
+      <ol>${list}${pending.map((item) => html`<${Pending} key=${`ref ${item.ref}`} item=${item} chat=${chat} />`)}</ol>
+    </div>
+    ${!atEnd && html`<button type="button" class=${fresh > 0 ? 'jump fresh' : 'jump'} data-testid="jump" aria-label=${fresh > 0 ? undefined : 'Go to the newest message'}
+      onClick=${() => { setStuck(true); toEnd(); }}>
+      <${Icon} name="down" />${fresh > 0 && (fresh === 1 ? '1 new message' : `${fresh} new messages`)}
+    </button>`}
+  </div>`;
+}
+
+// Start is what stands above the oldest message.
+function Start({ chat, talk, empty }) {
+  if (talk.trouble) {
+    return html`<div class="start"><p>${talk.trouble}</p><button type="button" onClick=${() => chat.loadOlder(talk.key)}>Load older messages</button></div>`;
+  }
+  if (talk.hasMore !== false) return html`<div class="start">${talk.loading ? 'Loading older messages…' : ''}</div>`;
+  if (!empty) return html`<div class="start">No older messages.</div>`;
+  if (talk.key === ROOM) {
+    return html`<div class="start empty"><span class="avatar room large" aria-hidden="true"><${Icon} name="room" /></span><h2>It is quiet here</h2><p>Be the first to say something. Everyone can read it.</p></div>`;
+  }
+  return html`<div class="start empty"><${Avatar} name=${talk.key} /><h2><bdi>${talk.key}</bdi></h2><p>Only the two of you can read what you write here.</p></div>`;
+}
+
+// Row is called rather than mounted: a row never changes once it is made, and
+// its element is kept as long as the list of messages is the same.
+function Row({ kind, key, day, msg, first }, me) {
+  if (kind === 'day') return html`<li key=${key} class="day"><span>${day}</span></li>`;
+  if (kind === 'new') return html`<li key=${key} class="new"><span>New</span></li>`;
+  const own = msg.sender === me;
+  const css = `message${own ? ' own' : ''}${first ? ' first' : ''}`;
+  return html`<li key=${key} class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender}>
+    ${!own && first && html`<${Avatar} small name=${msg.sender} />`}
+    <div class="bubble">
+      <span class=${first && !own ? 'author' : 'hidden'} style=${{ '--hue': hue(msg.sender) }}><bdi>${own ? 'You' : msg.sender}</bdi></span>
+      <span class="content" dir="auto">${linked(msg.content)}</span>
+      <time datetime=${msg.sent_at} title=${fullTimeOf(msg.sent_at)}>${timeOf(msg.sent_at)}</time>
+    </div>
+  </li>`;
+}
+
+// Strings become text nodes; only an address becomes an element.
+function linked(content) {
+  return links(content).map((part) =>
+    typeof part === 'string' ? part : html`<a href=${part.href} target="_blank" rel="noopener noreferrer">${part.text}</a>`,
+  );
+}
+
+function Pending({ item, chat }) {
+  const failed = item.state === 'failed';
+  return html`<li class=${`message own first pending${failed ? ' failed' : ''}`} data-testid="pending" data-state=${item.state}>
+    <div class="bubble"><span class="hidden">You</span><span class="content" dir="auto">${linked(item.content)}</span></div>
+    <p class="fate">${
+      failed
+        ? html`<span>${item.maybeSent ? 'Maybe not sent' : 'Not sent'} – ${item.why}</span>
+            <button type="button" data-testid="retry" disabled=${!chat.connected} onClick=${() => chat.outbox.retry(item.ref)}>Retry</button>
+            <button type="button" data-testid="discard" onClick=${() => chat.outbox.discard(item.ref)}>Discard</button>`
+        : 'Sending…'
+    }</p>
+  </li>`;
+}

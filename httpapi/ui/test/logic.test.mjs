@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { clean, echoed, merge, nameProblem, reconnectDelay, retryHint, rows, talkOf } from '../logic.js';
+import { dayOf, fullTimeOf, hue, initials, links, timeOf } from '../text.js';
+
+const msg = (id, sender = 'bob', content = id, to_user = '') => ({ id, sender, content, to_user, sent_at: '2026-01-31T12:00:00Z' });
+const ids = (list) => list.map((m) => m.id).join('');
+
+test('merge orders by id and keeps each id once', () => {
+  const { list, added } = merge([msg('b'), msg('d')], [msg('c'), msg('a'), msg('d'), msg('c')]);
+  assert.equal(ids(list), 'abcd');
+  assert.equal(ids(added), 'ca');
+});
+
+test('merge returns the same list when nothing is new, and never changes it', () => {
+  const before = [msg('a')];
+  assert.equal(merge(before, [msg('a')]).list, before);
+  merge(before, [msg('b')]);
+  assert.equal(ids(before), 'a');
+});
+
+test('merge skips what has no id', () => {
+  assert.equal(merge([], [{ content: 'x' }]).added.length, 0);
+});
+
+test('talkOf finds the talk of a message', () => {
+  assert.equal(talkOf(msg('1'), 'me'), '');
+  assert.equal(talkOf(msg('1', 'bob', '', 'global'), 'me'), '');
+  assert.equal(talkOf(msg('1', 'bob', '', 'me'), 'me'), 'bob');
+  assert.equal(talkOf(msg('1', 'me', '', 'bob'), 'me'), 'bob');
+  assert.equal(talkOf(msg('1', 'me', '', 'me'), 'me'), 'me');
+});
+
+test('clean trims what the server trims', () => {
+  assert.equal(clean('\u00a0 a\nb \u0085\n'), 'a\nb');
+});
+
+test('echoed finds the item in flight first, then the oldest of unknown fate', () => {
+  const item = (state, maybeSent, content = 'hi', talk = '') => ({ state, maybeSent, content, talk });
+  const me = msg('1', 'me', 'hi');
+  assert.equal(echoed([item('failed', true), item('sending', false)], me, 'me'), 1);
+  assert.equal(echoed([item('failed', false), item('failed', true), item('failed', true)], me, 'me'), 1);
+  assert.equal(echoed([item('queued', false), item('failed', false)], me, 'me'), -1);
+  assert.equal(echoed([item('sending', false, 'other')], me, 'me'), -1);
+  assert.equal(echoed([item('sending', false, 'hi', 'bob')], me, 'me'), -1);
+  assert.equal(echoed([item('sending', false)], msg('1', 'bob', 'hi'), 'me'), -1);
+});
+
+test('reconnectDelay doubles up to 30 s, half of it random', () => {
+  const low = { random: () => 0 };
+  const high = { random: () => 1 };
+  assert.deepEqual([0, 1, 2, 3].map((n) => reconnectDelay(n, low)), [250, 500, 1000, 2000]);
+  assert.deepEqual([0, 1, 2, 3].map((n) => reconnectDelay(n, high)), [500, 1000, 2000, 4000]);
+  assert.equal(reconnectDelay(1000, high), 30_000);
+});
+
+test('reconnectDelay takes the hint of a restarting server as it is', () => {
+  assert.equal(reconnectDelay(5, { code: 1012, reason: 'retry-ms=1234' }), 1234);
+  assert.equal(reconnectDelay(0, { code: 1012, reason: 'restart; retry-ms=0' }), 0);
+  assert.equal(reconnectDelay(0, { code: 1012, reason: 'bye', random: () => 1 }), 500);
+  assert.equal(reconnectDelay(0, { code: 1006, reason: 'retry-ms=9', random: () => 1 }), 500);
+});
+
+test('reconnectDelay waits longer after being told to slow down', () => {
+  assert.ok(reconnectDelay(0, { code: 4429 }) >= 10_000);
+  assert.ok(reconnectDelay(0, { code: 1013 }) >= 2_000);
+});
+
+test('retryHint bounds what it reads and ignores the rest', () => {
+  assert.equal(retryHint('retry-ms=999999999'), 300_000);
+  for (const reason of ['', undefined, 'retry-ms=', 'retry-ms=-5', 'xretry-ms=5', 'retry-ms=1e9999999999']) assert.equal(retryHint(reason), null);
+});
+
+test('nameProblem accepts what the protocol accepts', () => {
+  for (const name of ['a', 'Alice', 'alice b', 'a_b-c.d@e', 'Zoë', '李雷', '7', 'x'.repeat(64), 'e\u0301a']) assert.equal(nameProblem(name), '', name);
+});
+
+test('nameProblem says what is wrong', () => {
+  assert.match(nameProblem(' '), /type a name/);
+  assert.match(nameProblem('x'.repeat(65)), /64/);
+  assert.match(nameProblem('Global'), /everyone/);
+  assert.match(nameProblem('a/b'), /only letters/);
+  assert.match(nameProblem('a<b'), /only letters/);
+  assert.match(nameProblem('a.'), /starts and ends/);
+  assert.match(nameProblem('-a'), /starts and ends/);
+});
+
+test('rows puts in days, the new line, and starts groups', () => {
+  const at = (id, sender, time, day) => ({ id, sender, sent_at: `2026-01-${day}T12:${time}:00Z` });
+  const list = [at('a', 'x', '00', '01'), at('b', 'x', '01', '01'), at('c', 'y', '02', '01'), at('d', 'y', '20', '01'), at('e', 'y', '21', '02')];
+  const out = rows(list, { dayOf: (m) => m.sent_at.slice(8, 10), marker: 'c' });
+  assert.deepEqual(
+    out.map((r) => (r.kind === 'message' ? r.msg.id + (r.first ? '*' : '') : r.kind)),
+    ['day', 'a*', 'b', 'new', 'c*', 'd*', 'day', 'e*'],
+  );
+  assert.equal(new Set(out.map((r) => r.key)).size, out.length);
+});
+
+test('links finds addresses and leaves the sentence around them', () => {
+  const cut = (text) => links(text).map((p) => (typeof p === 'string' ? p : `<${p.href}>`));
+  assert.deepEqual(cut('see https://example.org/a, and (http://b.example/x).'), ['see ', '<https://example.org/a>', ', and (', '<http://b.example/x>', ').']);
+  assert.deepEqual(cut('https://example.org/a_(b)'), ['<https://example.org/a_(b)>']);
+  assert.deepEqual(cut('javascript:alert(1) data:text/html,x <b>'), ['javascript:alert(1) data:text/html,x <b>']);
+  assert.deepEqual(cut('https://'), ['https://']);
+  assert.deepEqual(cut(''), []);
+});
+
+test('links keeps every character', () => {
+  for (const text of ['a http://x.y/).. b', 'http://a.b http://a.b', 'http://[', 'x https://é.example/ü?q=ö#x!']) {
+    assert.equal(links(text).map((p) => p.text ?? p).join(''), text);
+  }
+});
+
+test('initials and hue do not break on odd names', () => {
+  assert.equal(initials('alice'), 'A');
+  assert.equal(initials('alice.b'), 'AB');
+  assert.equal(initials('李 雷'), '李雷');
+  assert.equal(initials(''), '?');
+  assert.equal(hue('alice'), hue('alice'));
+  assert.ok(hue('bob') >= 0 && hue('bob') < 360);
+});
+
+test('dayOf names the days around now', () => {
+  const now = new Date(2026, 0, 31, 0, 5);
+  const local = (...parts) => new Date(2026, 0, ...parts).toISOString();
+  assert.equal(dayOf(local(31, 0, 1), now), 'Today');
+  assert.equal(dayOf(local(30, 23, 59), now), 'Yesterday');
+  assert.match(dayOf(local(29, 12), now), /29/);
+  assert.match(dayOf('2024-05-05T12:00:00Z', now), /2024/);
+  assert.equal(dayOf('nonsense', now), '');
+  assert.equal(timeOf('nonsense') + fullTimeOf('nonsense'), '');
+  assert.match(timeOf('2026-01-31T12:34:56Z'), /^\d\d:\d\d$/);
+});

@@ -1,0 +1,114 @@
+package ui_test
+
+import (
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+
+	"burrow/httpapi/ui"
+)
+
+// A reference is a path in quotes, as it stands in src, href, import, or url().
+var references = regexp.MustCompile(`(?:\bsrc=|\bhref=|\bfrom\s*|\bimport\s*\(?\s*|url\()["']([^"'$]+)["']`)
+
+// An address with a host. The name space of SVG is a name, never fetched.
+var foreign = regexp.MustCompile(`(?i)(?:\b(?:https?|wss?):)?//[a-z0-9-]+(?:\.[a-z0-9-]+)+`)
+
+var namespaces = strings.NewReplacer(
+	"http://www.w3.org/2000/svg", "",
+	"http://www.w3.org/1998/Math/MathML", "",
+	"http://www.w3.org/1999/xhtml", "",
+)
+
+func TestEveryReferenceIsEmbedded(t *testing.T) {
+	seen := map[string]bool{}
+	var follow func(name string)
+	follow = func(name string) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		text, err := fs.ReadFile(ui.Files, name)
+		if err != nil {
+			t.Errorf("not embedded: %v", err)
+			return
+		}
+		for _, m := range references.FindAllStringSubmatch(string(text), -1) {
+			switch ref := m[1]; {
+			case strings.HasPrefix(ref, "data:"):
+			case strings.HasPrefix(ref, "/ui/"):
+				follow(strings.TrimPrefix(ref, "/ui/"))
+			case strings.HasPrefix(ref, "./"), strings.HasPrefix(ref, "../"):
+				follow(path.Join(path.Dir(name), ref))
+			default:
+				t.Errorf("%s refers to %q: want a path below /ui/ or a relative one", name, ref)
+			}
+		}
+	}
+	follow("index.html")
+
+	for _, want := range []string{"app.js", "style.css", "state.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"} {
+		if !seen[want] {
+			t.Errorf("%s is not reached from index.html: the test follows too little", want)
+		}
+	}
+	err := fs.WalkDir(ui.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if ext := path.Ext(name); err == nil && (ext == ".js" || ext == ".css") && !seen[name] {
+			t.Errorf("%s is embedded and nothing refers to it", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingComesFromAnotherHost(t *testing.T) {
+	err := fs.WalkDir(ui.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		switch path.Ext(name) {
+		case ".md", ".txt":
+			return nil // licences and notes: read by people, loaded by nobody
+		}
+		text, err := fs.ReadFile(ui.Files, name)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(namespaces.Replace(string(text))) {
+			if strings.HasPrefix(strings.TrimSpace(line), "//") {
+				continue // a comment may name an address
+			}
+			for _, found := range foreign.FindAllString(line, -1) {
+				t.Errorf("%s names another host: %q", name, found)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The server's Content-Security-Policy allows neither inline script nor inline
+// style, so a page with either would be a broken page.
+func TestPageNeedsNoInlineScriptOrStyle(t *testing.T) {
+	page, err := fs.ReadFile(ui.Files, "index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, pattern := range map[string]string{
+		"an inline script":  `(?is)<script\b[^>]*>\s*[^<\s]`,
+		"a style element":   `(?i)<style\b`,
+		"a style attribute": `(?i)<[^>]+\sstyle\s*=`,
+		"an event handler":  `(?i)<[^>]+\son[a-z]+\s*=`,
+		"an import map":     `(?i)importmap`,
+	} {
+		if found := regexp.MustCompile(pattern).Find(page); found != nil {
+			t.Errorf("index.html has %s: %q", what, found)
+		}
+	}
+}

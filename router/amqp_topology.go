@@ -1,0 +1,282 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A topic is a durable fanout exchange of its name.
+//
+// A task topic passes what no queue takes to the exchange <topic>.unrouted and
+// its queue, so that a task published before its function was first declared
+// waits there; whoever declares a group moves it on. Each group is a quorum queue
+// <topic>.<group>. It has no delivery limit of ours, for RabbitMQ drops what is
+// over it; where the server has one (20 from version 4 on), what is over it is
+// dead-lettered to <topic>.unrouted and comes back from there to the same queue.
+//
+// An event subscription is a queue <topic>.<group>.<random>. It is neither
+// exclusive nor auto-deleted, so that it keeps its events during a cut of the
+// connection; the server deletes it when nobody has read it for a minute.
+const (
+	amqpEventExpires = time.Minute
+	amqpEventQueue   = 10_000 // events waiting; over it the oldest go
+	amqpMoveBatch    = 100
+	amqpMoveTimeout  = 3 * time.Second // in declare; sweep moves what is left
+	amqpMaxName      = 255             // of exchanges and queues, by the protocol
+)
+
+const amqpUnrouted = "unrouted"
+
+func amqpUnroutedOf(topic string) string     { return topic + "." + amqpUnrouted }
+func amqpQueueOf(topic, group string) string { return topic + "." + group }
+
+var (
+	amqpUnroutedArgs = amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
+	amqpEventArgs    = amqp.Table{
+		amqp.QueueTypeArg:     amqp.QueueTypeClassic,
+		amqp.QueueTTLArg:      int32(amqpEventExpires / time.Millisecond),
+		amqp.QueueMaxLenArg:   int32(amqpEventQueue),
+		amqp.QueueOverflowArg: amqp.QueueOverflowDropHead,
+	}
+)
+
+func amqpTaskArgs(topic string) amqp.Table {
+	return amqp.Table{
+		amqp.QueueTypeArg:        amqp.QueueTypeQuorum,
+		"x-dead-letter-exchange": amqpUnroutedOf(topic),
+		// Kept here until it is there. Wants an overflow that refuses, which is what
+		// we want too should an operator limit the length.
+		"x-dead-letter-strategy": "at-least-once",
+		amqp.QueueOverflowArg:    amqp.QueueOverflowRejectPublish,
+	}
+}
+
+// amqpDeclareTopic makes the exchange of topic, and for tasks the place of those
+// that no queue takes.
+func amqpDeclareTopic(ch *amqp.Channel, topic string, delivery Delivery) error {
+	if name := amqpUnroutedOf(topic); len(name) > amqpMaxName {
+		return fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", name, amqpMaxName)
+	}
+	var args amqp.Table
+	if delivery == Task {
+		unrouted := amqpUnroutedOf(topic)
+		if err := ch.ExchangeDeclare(unrouted, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+			return amqpExplain("exchange "+unrouted, err)
+		}
+		if _, err := ch.QueueDeclare(unrouted, true, false, false, false, amqpUnroutedArgs); err != nil {
+			return amqpExplain("queue "+unrouted, err)
+		}
+		if err := ch.QueueBind(unrouted, "", unrouted, false, nil); err != nil {
+			return amqpExplain("queue "+unrouted, err)
+		}
+		args = amqp.Table{"alternate-exchange": unrouted}
+	}
+	if err := ch.ExchangeDeclare(topic, amqp.ExchangeFanout, true, false, false, false, args); err != nil {
+		return amqpExplain("exchange "+topic, err)
+	}
+	return nil
+}
+
+// amqpExplain adds to err what a person can do.
+func amqpExplain(what string, err error) error {
+	switch amqpCode(err) {
+	case amqp.PreconditionFailed:
+		return fmt.Errorf("%s is on RabbitMQ with other settings: %w; delete it there or choose another broker.topic_prefix", what, err)
+	case amqp.AccessRefused:
+		return fmt.Errorf("%s: the user in broker.amqp.url needs the permissions configure, write and read: %w", what, err)
+	default:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+}
+
+// ensure declares topic once per connection.
+func (c *amqpConn) ensure(topic string, delivery Delivery) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.topics[topic]; known {
+		return nil
+	}
+	ch, err := c.Channel()
+	if err != nil {
+		return err
+	}
+	if err := amqpDeclareTopic(ch, topic, delivery); err != nil {
+		_ = ch.Close()
+		return err
+	}
+	c.topics[topic] = struct{}{}
+	return ch.Close()
+}
+
+// forget makes the next publish declare topic again.
+func (c *amqpConn) forget(topic string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.topics, topic)
+}
+
+func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
+	if group == amqpUnrouted {
+		return fmt.Errorf("a function cannot be called %q on RabbitMQ: a queue of that name keeps tasks without a function", group)
+	}
+	queue := amqpQueueOf(topic, group)
+	if len(queue) > amqpMaxName {
+		return fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", queue, amqpMaxName)
+	}
+	conn, err := d.reading.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = d.within(ctx, func() error {
+		ch, err := conn.Channel()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ch.Close() }()
+		if err := amqpDeclareTopic(ch, topic, delivery); err != nil {
+			return err
+		}
+		if delivery == Event {
+			return nil
+		}
+		if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(topic)); err != nil {
+			return amqpExplain("queue "+queue, err)
+		}
+		if err := ch.QueueBind(queue, "", topic, false, nil); err != nil {
+			return amqpExplain("queue "+queue, err)
+		}
+		return nil
+	}, nil)
+	if err != nil || delivery == Event {
+		return err
+	}
+	d.mu.Lock()
+	if _, known := d.groups[topic]; !known {
+		d.groups[topic] = group
+	}
+	d.mu.Unlock()
+	bound, cancel := context.WithTimeout(ctx, amqpMoveTimeout)
+	defer cancel()
+	if err := d.collect(bound, topic, group); err != nil && bound.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// sweep repeats what declare did: a task may reach the queue of the unrouted just
+// after a group has emptied it, or return there.
+func (d *amqpDriver) sweep() {
+	ticker := time.NewTicker(amqpSweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.stop.Done():
+			return
+		case <-ticker.C:
+		}
+		d.mu.Lock()
+		groups := maps.Clone(d.groups)
+		d.mu.Unlock()
+		for topic, group := range groups {
+			ctx, cancel := context.WithTimeout(d.stop, amqpSweepEvery)
+			if err := d.collect(ctx, topic, group); err != nil && d.stop.Err() == nil {
+				d.log.Debug("looking for tasks without a queue", "topic", topic, "error", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// collect moves the tasks of topic that no queue took to the queue of group, or
+// back to the queue that dead-lettered them. A task is acked here once it is
+// confirmed there; several processes may do so at once, each gets other tasks.
+func (d *amqpDriver) collect(ctx context.Context, topic, group string) error {
+	conn, err := d.reading.get(ctx)
+	if err != nil {
+		return err
+	}
+	return d.within(ctx, func() error {
+		ch, err := newAMQPChannel(conn)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ch.Close() }() // gives back what was not moved
+		for moved := 0; ctx.Err() == nil; {
+			n, err := ch.collect(ctx, topic, group)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			if moved += n; moved == n {
+				d.log.Info("moving tasks that no queue took", "topic", topic, "function", group)
+			}
+		}
+		return ctx.Err()
+	}, nil)
+}
+
+// collect moves one batch and returns its size.
+func (c *amqpChannel) collect(ctx context.Context, topic, group string) (int, error) {
+	byQueue := make(map[string][]amqp.Publishing)
+	var last amqp.Delivery
+	n := 0
+	for ; n < amqpMoveBatch; n++ {
+		d, ok, err := c.Get(amqpUnroutedOf(topic), false)
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			break
+		}
+		queue := amqpQueueOf(topic, group)
+		if origin, _ := d.Headers["x-first-death-queue"].(string); strings.HasPrefix(origin, topic+".") && origin != amqpUnroutedOf(topic) {
+			queue = origin
+		}
+		byQueue[queue] = append(byQueue[queue], amqpForward(d))
+		last = d
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	for queue, pubs := range byQueue {
+		err := c.send(ctx, "", queue, true, pubs)
+		if own := amqpQueueOf(topic, group); errors.Is(err, errAMQPUnroutable) && queue != own {
+			err = c.send(ctx, "", own, true, pubs) // that function was removed from the broker
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return n, last.Ack(true)
+}
+
+// amqpForward returns d to be published again, without what the broker would take
+// for instructions or has added itself.
+func amqpForward(d amqp.Delivery) amqp.Publishing {
+	headers := make(amqp.Table, len(d.Headers))
+	for key, value := range d.Headers {
+		switch {
+		case key == "CC", key == "BCC", key == "x-delivery-count", key == "x-death",
+			strings.HasPrefix(key, "x-first-death-"), strings.HasPrefix(key, "x-last-death-"):
+			continue
+		}
+		if (amqp.Table{key: value}).Validate() != nil {
+			value = fmt.Sprint(value)
+		}
+		headers[key] = value
+	}
+	return amqp.Publishing{
+		Headers: headers, Body: d.Body, DeliveryMode: amqp.Persistent,
+		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, Priority: d.Priority,
+		CorrelationId: d.CorrelationId, ReplyTo: d.ReplyTo, Expiration: d.Expiration,
+		MessageId: d.MessageId, Timestamp: d.Timestamp, Type: d.Type, AppId: d.AppId,
+	}
+}

@@ -1,0 +1,162 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Delivery says who handles a message.
+type Delivery int
+
+const (
+	// Event is fan-out: every node handles the message, each function once per
+	// node. An event is for those who are there; it survives nothing.
+	Event Delivery = iota
+	// Task is a shared queue: one process among all that run the function handles
+	// the message, and again if that fails. A task survives crashes of the
+	// publisher (after the confirm), of the worker and of a durable broker.
+	Task
+)
+
+// String returns "event" or "task".
+func (d Delivery) String() string {
+	if d == Task {
+		return "task"
+	}
+	return "event"
+}
+
+// Metadata keys of Burrow's messages, beside what Watermill puts on the wire.
+const (
+	// metaKey holds the routing key: messages with the same key are handled one
+	// after the other, in the order of their publisher.
+	metaKey = "burrow_key"
+	// metaPoison marks a message that the driver could not read, with the reason.
+	// It exists in memory only.
+	metaPoison = "burrow_poison"
+)
+
+// Features says what a broker promises beyond the contract that all keep.
+type Features struct {
+	// Durable brokers keep confirmed tasks when every process stops.
+	Durable bool
+	// Shared brokers connect several processes.
+	Shared bool
+}
+
+// driver is the little that the router asks of a broker. All methods may be
+// called at the same time.
+type driver interface {
+	// publish returns nil once the broker has stored every message, in order. It
+	// waits no longer than ctx.
+	publish(ctx context.Context, topic string, d Delivery, msgs []*message.Message) error
+	// declare makes the topic exist, and for a task the queue of group, so that
+	// what is published from now on waits for its worker.
+	declare(ctx context.Context, topic string, d Delivery, group string) error
+	// open starts one reading of sub and fixes its position before it returns. It
+	// goes on at sub.cursor, which only sources write, if that is set.
+	open(ctx context.Context, sub *subscription) (source, error)
+	// ping tells if the broker answers.
+	ping(ctx context.Context) error
+	features() Features
+	// close ends connections and background work. Everything else is closed before.
+	close() error
+}
+
+// subscription is one function reading one topic.
+type subscription struct {
+	topic    string
+	delivery Delivery
+	group    string // the function's name
+	window   int    // messages in flight at most
+	cursor   string // where an event source goes on; the driver's own notation
+}
+
+// source is one reading of a subscription. It lives until its first error; the
+// subscriber then opens another. next is called by one goroutine, ack, extend
+// and release by one other.
+type source interface {
+	// next waits for messages and returns 1 to max of them, or none after a while
+	// without any, as a sign of life. An error ends the source.
+	next(ctx context.Context, max int) ([]*delivered, error)
+	// ack confirms; what it fails to confirm comes again.
+	ack(ctx context.Context, ds []*delivered) error
+	// extend tells the broker that these are still being worked on. Called every
+	// extendEvery.
+	extend(ctx context.Context, ds []*delivered) error
+	// release gives messages back, for someone else to handle soon.
+	release(ctx context.Context, ds []*delivered) error
+	// close ends the reading and gives back what was read ahead. An event source
+	// closed with forget set leaves nothing on the broker.
+	close(ctx context.Context, forget bool) error
+}
+
+// delivered is one message in flight.
+type delivered struct {
+	msg      *message.Message
+	id       string // unique among the messages in flight of a subscription
+	tag      any    // the driver's own
+	src      source
+	attempts int // nacks so far, in this process
+}
+
+// Waits of every subscription; see docs/delivery.md.
+const (
+	ackWait     = 30 * time.Second // after that long without a sign of life a task goes to another worker
+	extendEvery = 10 * time.Second // the sign of life while a handler runs
+	opTimeout   = 5 * time.Second  // bound on one ack, extend or release
+	reopenMin   = 200 * time.Millisecond
+	reopenMax   = 5 * time.Second
+	nackMin     = 200 * time.Millisecond
+	nackMax     = 30 * time.Second
+)
+
+// errReopen ends a source on purpose: the next one goes on where it stood.
+var errReopen = errors.New("connection was replaced")
+
+// poisoned returns a message that stands for bytes that are no message. It keeps
+// them for the dead letters, and carries the reason.
+func poisoned(id string, raw []byte, reason error) *message.Message {
+	if id == "" {
+		id = watermill.NewUUID()
+	}
+	msg := message.NewMessage(id, raw)
+	msg.Metadata.Set(metaPoison, reason.Error())
+	return msg
+}
+
+// laneOf returns the lane of a message: the same for the same routing key, and
+// any for a message without one.
+func laneOf(msg *message.Message, lanes int) int {
+	key := msg.Metadata.Get(metaKey)
+	if key == "" {
+		key = msg.UUID
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key)) // never fails
+	return int(h.Sum32() % uint32(lanes))
+}
+
+func openDriver(ctx context.Context, cfg Config) (driver, error) {
+	switch cfg.Driver {
+	case "gochannel":
+		if cfg.Memory == nil {
+			cfg.Memory = NewMemory()
+		}
+		return newMemoryDriver(cfg.Memory, cfg.Log), nil
+	case "nats":
+		return newNATSDriver(ctx, cfg)
+	case "redis":
+		return newRedisDriver(ctx, cfg)
+	case "amqp":
+		return newAMQPDriver(ctx, cfg)
+	default:
+		return nil, fmt.Errorf("router: broker.driver: %q is not one of gochannel, nats, redis, amqp", cfg.Driver)
+	}
+}

@@ -1,0 +1,87 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// How the embedded server stores.
+const (
+	embeddedStart = 30 * time.Second
+	// The server's own default syncs files every two minutes. A crash of the process
+	// loses nothing either way; a power cut loses what came after the last sync.
+	embeddedSync   = time.Second
+	embeddedMemory = 128 << 20 // the stream of events, twice
+)
+
+// embeddedNATS is a JetStream server inside the process, reached by no network.
+type embeddedNATS struct {
+	srv  *server.Server
+	lock *flock.Flock
+}
+
+func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
+	if cfg.DataDir == "" {
+		return nil, errors.New("router: the embedded broker needs a data directory: set data_dir")
+	}
+	dir := filepath.Join(cfg.DataDir, "nats")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("router: embedded broker: %w; set data_dir to a directory that can be written", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("router: lock %s: %w", lock.Path(), err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("router: the data directory %s is in use by another process: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir)
+	}
+	payload := cfg.MaxMessageBytes + 64<<10 // and headers
+	srv, err := server.NewServer(&server.Options{
+		ServerName:         "burrow",
+		DontListen:         true,
+		NoSigs:             true,
+		JetStream:          true,
+		StoreDir:           dir,
+		SyncInterval:       embeddedSync,
+		JetStreamMaxStore:  cfg.NATS.MaxTaskBytes + 64<<20,
+		JetStreamMaxMemory: embeddedMemory,
+		MaxPayload:         int32(min(payload, 64<<20)),
+	})
+	if err != nil {
+		_ = lock.Unlock()
+		return nil, fmt.Errorf("router: embedded broker: %w", err)
+	}
+	srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
+	srv.Start()
+	if !srv.ReadyForConnections(embeddedStart) {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		_ = lock.Unlock()
+		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
+	}
+	return &embeddedNATS{srv: srv, lock: lock}, nil
+}
+
+func (e *embeddedNATS) stop() error {
+	e.srv.Shutdown()
+	e.srv.WaitForShutdown()
+	return e.lock.Unlock()
+}
+
+// serverLog passes on what an operator must know.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Debugf(format string, v ...any)  {}
+func (l serverLog) Tracef(format string, v ...any)  {}
+func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l serverLog) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }

@@ -1,0 +1,76 @@
+package router
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
+)
+
+// pubSubSuite runs Watermill's own suite over tasks of drivers made by open, with
+// one lane, for the suite has no routing keys and wants one order.
+// All drivers of one suite must reach the same broker with the same prefix.
+func pubSubSuite(t *testing.T, features tests.Features, open func(t *testing.T) driver) {
+	t.Helper()
+	features.ForceShort = true // the same promises with fewer messages
+	group := func(t *testing.T, name string) (message.Publisher, message.Subscriber) {
+		drv := open(t)
+		sub := newSubscriber(drv, Task, name, 1, context.Background(), slog.New(slog.DiscardHandler), testMetrics(t))
+		sub.drain = time.Second // the suite closes subscribers with messages in flight
+		return testPublisher{drv, Task}, sub
+	}
+	tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) {
+		return group(t, "all")
+	}, group)
+}
+
+func openTestDriver(t *testing.T, cfg Config) driver {
+	t.Helper()
+	drv, err := openDriver(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drv.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return drv
+}
+
+func TestPubSubGoChannel(t *testing.T) {
+	cfg := testConfig(t, "gochannel")
+	cfg.Memory = NewMemory()
+	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return openTestDriver(t, cfg) })
+}
+
+func TestPubSubNATS(t *testing.T) {
+	cfg := testConfig(t, "nats")
+	cfg.NATS.URL = testURL(t, "BURROW_TEST_NATS_URL", "nats://127.0.0.1:4222")
+	cleanNATS(t, cfg)
+	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return openTestDriver(t, cfg) })
+}
+
+func TestPubSubEmbeddedNATS(t *testing.T) {
+	drv := openTestDriver(t, testConfig(t, "nats"))
+	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return drv })
+}
+
+// cleanNATS deletes the streams of a test when it ends.
+func cleanNATS(t *testing.T, cfg Config) {
+	t.Cleanup(func() {
+		drv, err := newNATSDriver(context.Background(), cfg)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		d := drv.(*natsDriver)
+		for _, delivery := range []Delivery{Task, Event} {
+			_ = d.pubJS.DeleteStream(context.Background(), d.streamName(delivery)) // may not exist
+		}
+		_ = d.close()
+	})
+}

@@ -1,0 +1,285 @@
+// Package router runs typed functions on the broker that the configuration names.
+//
+// A protobuf message type is a topic, and its package decides the delivery: a
+// package with an element "tasks" holds tasks, handled by one process among all
+// that run the function; any other holds events, handled on every node. Handle
+// subscribes a function, Publish sends a message to the topic of its type.
+//
+// Delivery is at least once: functions are idempotent by an id in the message.
+// Only this package knows Watermill and the broker clients.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
+)
+
+// Config is the [broker] table of config.toml and what cmd/app adds to it.
+type Config struct {
+	// Driver is the broker: gochannel, nats, redis or amqp.
+	Driver string `toml:"driver" oneof:"gochannel,nats,redis,amqp"`
+	// TopicPrefix starts the name of every topic, stream, queue and group, so that
+	// several installations can share a broker: elements of lower-case letters,
+	// digits, "-" and "_", joined by dots.
+	TopicPrefix string `toml:"topic_prefix"`
+	// ConnectTimeout bounds the wait for a broker that is away at start.
+	ConnectTimeout time.Duration `toml:"connect_timeout" min:"1s" max:"10m"`
+	// PublishTimeout bounds Publish.
+	PublishTimeout time.Duration `toml:"publish_timeout" min:"100ms" max:"1m"`
+	// MaxMessageBytes bounds an encoded message; Publish refuses a larger one.
+	MaxMessageBytes int `toml:"max_message_bytes" min:"1024" max:"33554432"`
+
+	NATS  NATSConfig  `toml:"nats"`
+	Redis RedisConfig `toml:"redis"`
+	AMQP  AMQPConfig  `toml:"amqp"`
+
+	// DataDir holds the store of the embedded broker.
+	DataDir string `toml:"-"`
+	// Functions are the names of the functions that run here; nil means all. The
+	// others are only declared, so that their tasks wait for them.
+	Functions []string `toml:"-"`
+	// Route tells the id and the routing key of a message to publish; an empty id
+	// means a new one, an empty key that order does not matter. Default: both empty.
+	Route func(proto.Message) (id, key string) `toml:"-"`
+	// DeadLetter keeps what a function gave up on; an error means try again later.
+	// Default: log it.
+	DeadLetter func(context.Context, DeadLetter) error `toml:"-"`
+	// Memory is the broker "gochannel" when several nodes of one process share it.
+	Memory *Memory `toml:"-"`
+	// Log defaults to slog.Default().
+	Log *slog.Logger `toml:"-"`
+	// Metrics defaults to a private registry.
+	Metrics prometheus.Registerer `toml:"-"`
+}
+
+// NATSConfig is the [broker.nats] table.
+type NATSConfig struct {
+	// URL of a server with JetStream, version 2.9 or later; empty for the embedded one.
+	URL string `toml:"url"`
+	// MaxTaskBytes bounds the stream of tasks on disk; over it tasks are refused.
+	MaxTaskBytes int64 `toml:"max_task_bytes" min:"1048576"`
+}
+
+// RedisConfig is the [broker.redis] table.
+type RedisConfig struct {
+	// URL of the server, as redis://[user:password@]host:port/db.
+	URL string `toml:"url"`
+}
+
+// AMQPConfig is the [broker.amqp] table.
+type AMQPConfig struct {
+	// URL of RabbitMQ, as amqp://user:password@host:port/vhost.
+	URL string `toml:"url"`
+}
+
+// DefaultConfig returns the settings that config.toml ships.
+func DefaultConfig() Config {
+	return Config{
+		Driver:          "nats",
+		TopicPrefix:     "burrow",
+		ConnectTimeout:  30 * time.Second,
+		PublishTimeout:  5 * time.Second,
+		MaxMessageBytes: 1 << 20,
+		NATS:            NATSConfig{MaxTaskBytes: 1 << 30},
+		Redis:           RedisConfig{URL: "redis://127.0.0.1:6379/0"},
+		AMQP:            AMQPConfig{URL: "amqp://guest:guest@127.0.0.1:5672/"},
+	}
+}
+
+// Router connects functions to a broker. Its methods may be called at the same
+// time, but Handle only before Run.
+type Router struct {
+	cfg      Config
+	log      *slog.Logger
+	drv      driver
+	wm       *message.Router
+	validate protovalidate.Validator
+	metrics  *metrics
+
+	mu        sync.Mutex
+	subs      map[string]*subscriber // by function and topic
+	declare   []subscription         // tasks of functions that run elsewhere
+	functions []string
+	running   bool
+
+	draining  chan struct{}
+	drainOnce sync.Once
+	abandon   context.CancelFunc
+	abandoned context.Context
+	ready     atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New connects to the broker, waiting up to ConnectTimeout for one that is away.
+// Nothing runs before Run. Call Close when Run is never called.
+func New(ctx context.Context, cfg Config) (*Router, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.Route == nil {
+		cfg.Route = func(proto.Message) (string, string) { return "", "" }
+	}
+	if cfg.DeadLetter == nil {
+		cfg.DeadLetter = logDeadLetter(cfg.Log)
+	}
+	validate, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("router: validator: %w", err)
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("router: metrics: %w", err)
+	}
+	// What Watermill tells is for debugging; problems are logged here.
+	quiet := map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug, slog.LevelError: slog.LevelDebug}
+	wm, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLoggerWithLevelMapping(cfg.Log, quiet))
+	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	drv, err := openDriver(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r := &Router{
+		cfg: cfg, log: cfg.Log, drv: drv, wm: wm, validate: validate, metrics: m,
+		subs: make(map[string]*subscriber), draining: make(chan struct{}),
+	}
+	r.abandoned, r.abandon = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Features returns what the broker promises.
+func (r *Router) Features() Features { return r.drv.features() }
+
+// Functions returns the names given to Handle, sorted, each once.
+func (r *Router) Functions() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := slices.Clone(r.functions)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Run subscribes the functions and works until Shutdown or until ctx ends, in
+// which case messages in flight are given up after the handlers' contexts ended:
+// prefer Shutdown. It returns an error if a function cannot be subscribed.
+func (r *Router) Run(ctx context.Context) error {
+	r.mu.Lock()
+	r.running = true
+	declare := r.declare
+	r.mu.Unlock()
+	for _, name := range r.cfg.Functions {
+		if !slices.Contains(r.functions, name) {
+			return fmt.Errorf("router: there is no function %q; there are %s", name, strings.Join(r.Functions(), ", "))
+		}
+	}
+	for _, sub := range declare {
+		ctx, cancel := context.WithTimeout(ctx, r.cfg.ConnectTimeout)
+		err := r.drv.declare(ctx, sub.topic, sub.delivery, sub.group)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("router: declare %s for %s: %w", sub.topic, sub.group, err)
+		}
+	}
+	stop := context.AfterFunc(ctx, r.abandon)
+	defer stop()
+	if len(r.subs) == 0 {
+		r.ready.Store(true)
+		select {
+		case <-ctx.Done():
+		case <-r.draining:
+		}
+		return nil
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-r.wm.Running():
+			r.ready.Store(true)
+		case <-done:
+		}
+	}()
+	if err := r.wm.Run(ctx); err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	return nil
+}
+
+// Running is closed once every function is subscribed. It never is when no
+// function runs here.
+func (r *Router) Running() <-chan struct{} { return r.wm.Running() }
+
+// Check returns nil when the broker answers and every subscription reads.
+func (r *Router) Check(ctx context.Context) error {
+	if !r.ready.Load() {
+		return errors.New("router: not every function is subscribed yet")
+	}
+	if err := r.Ping(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, s := range r.subs {
+		if err := s.state(); err != nil {
+			errs = append(errs, fmt.Errorf("router: %s is not subscribed: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Ping returns nil when the broker answers.
+func (r *Router) Ping(ctx context.Context) error {
+	if err := r.drv.ping(ctx); err != nil {
+		return fmt.Errorf("router: the broker (%s) does not answer: %w", r.cfg.Driver, err)
+	}
+	return nil
+}
+
+// Drain stops reading and lets running functions finish and publish. When ctx
+// ends, it abandons those that still run: their messages come again. Publish works on.
+func (r *Router) Drain(ctx context.Context) error {
+	r.ready.Store(false)
+	r.drainOnce.Do(func() { close(r.draining) })
+	stop := context.AfterFunc(ctx, r.abandon)
+	defer stop()
+	if err := r.wm.Close(); err != nil {
+		return fmt.Errorf("router: drain: %w", err)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("router: drain: functions were still running: %w", ctx.Err())
+	}
+	return nil
+}
+
+// Close ends the connection to the broker. Drain first.
+func (r *Router) Close() error {
+	r.closeOnce.Do(func() {
+		r.abandon()
+		r.closeErr = r.drv.close()
+	})
+	return r.closeErr
+}
+
+// Shutdown drains, then closes.
+func (r *Router) Shutdown(ctx context.Context) error {
+	return errors.Join(r.Drain(ctx), r.Close())
+}

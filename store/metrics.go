@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	appends       *prometheus.CounterVec
+	appendSeconds prometheus.Histogram
+	batchSize     prometheus.Histogram
+	commitSeconds prometheus.Histogram
+	duplicates    prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		appends: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "burrow_store_appends_total",
+			Help: "Messages given to the archive, by result: ok, refused (can never be stored), canceled (the caller left), error.",
+		}, []string{"result"}),
+		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "burrow_store_append_seconds",
+			Help:    "Time from the call until the message was on disk, for those that were stored.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13), // 0.1 ms to 6 s
+		}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "burrow_store_append_batch_size",
+			Help:    "Messages that shared one transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9), // 1 to maxBatch
+		}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "burrow_store_commit_seconds",
+			Help:    "Time of one transaction of messages, the wait for other processes included.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13),
+		}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "burrow_store_duplicates_total",
+			Help: "Messages that were in the archive already and were not stored again.",
+		}),
+	}
+	var errs [5]error
+	m.appends, errs[0] = register(reg, m.appends)
+	m.appendSeconds, errs[1] = register(reg, m.appendSeconds)
+	m.batchSize, errs[2] = register(reg, m.batchSize)
+	m.commitSeconds, errs[3] = register(reg, m.commitSeconds)
+	m.duplicates, errs[4] = register(reg, m.duplicates)
+	return m, errors.Join(errs[:]...)
+}
+
+// register returns the collector that is registered already, if there is one:
+// a store may be opened again in a process that keeps its registry.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error) {
+	err := reg.Register(c)
+	if again, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if old, ok := again.ExistingCollector.(C); ok {
+			return old, nil
+		}
+	}
+	return c, err
+}
+
+func (m *metrics) appended(took time.Duration, err error) {
+	result := "ok"
+	switch {
+	case err == nil:
+		m.appendSeconds.Observe(took.Seconds())
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrPrivate):
+		result = "refused"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		result = "canceled"
+	default:
+		result = "error"
+	}
+	m.appends.WithLabelValues(result).Inc()
+}
+
+func (m *metrics) committed(size, known int, took time.Duration, err error) {
+	m.commitSeconds.Observe(took.Seconds())
+	if err == nil {
+		m.batchSize.Observe(float64(size))
+		m.duplicates.Add(float64(known))
+	}
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"burrow/gen/chat"
+)
+
+// MaxPage is the most messages that Page returns at once.
+const MaxPage = 10_000
+
+// Query says which messages of a talk to read.
+type Query struct {
+	// Before is a message id: only messages that come before it are read. It need
+	// not be in the archive. Empty: from the newest.
+	Before string
+	// Limit is the most messages to read, at least 1; over MaxPage it is MaxPage.
+	Limit int
+	// Users are the two users of a private talk. Both empty: the talk of everyone.
+	Users [2]string
+}
+
+// Page returns up to q.Limit messages of one talk, the newest that come before
+// q.Before, oldest first, and whether there are older ones. Messages are ordered
+// by id, so that following pages with the id of the oldest message repeats none
+// and skips none, whatever is appended meanwhile. It sees what was committed,
+// by any process. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Page(ctx context.Context, q Query) (msgs []*chat.ChatMessage, hasMore bool, err error) {
+	if msgs, hasMore, err = s.readPage(ctx, q); err != nil {
+		return nil, false, fmt.Errorf("store: page: %w", err)
+	}
+	return msgs, hasMore, nil
+}
+
+func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage, hasMore bool, err error) {
+	if q.Limit < 1 {
+		return nil, false, fmt.Errorf("%w: limit %d is less than 1", ErrInvalid, q.Limit)
+	}
+	limit := min(q.Limit, MaxPage)
+	before := "g" // sorts after every id
+	if q.Before != "" {
+		if before, err = canonicalID(q.Before); err != nil {
+			return nil, false, err
+		}
+	}
+	talk := ""
+	if q.Users != [2]string{} {
+		if talk, err = talkOf(q.Users[0], q.Users[1]); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := s.enter(); err != nil {
+		return nil, false, err
+	}
+	defer s.leave()
+
+	rows, err := s.page.QueryContext(ctx, talk, before, limit+1)
+	if err != nil {
+		return nil, false, s.explain(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		msg := new(chat.ChatMessage)
+		var sentAt int64
+		if err := rows.Scan(&msg.Id, &msg.Sender, &msg.ToUser, &msg.Content, &sentAt); err != nil {
+			return nil, false, s.explain(err)
+		}
+		msg.SentAt = timestamppb.New(time.UnixMicro(sentAt))
+		msgs = append(msgs, msg)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, false, s.explain(err)
+	}
+	if len(msgs) > limit {
+		msgs, hasMore = msgs[:limit], true
+	}
+	slices.Reverse(msgs)
+	return msgs, hasMore, nil
+}
+
+const selectPage = `SELECT id, sender, recipient, content, sent_at FROM messages
+WHERE talk = ? AND id < ? ORDER BY id DESC LIMIT ?`

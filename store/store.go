@@ -1,0 +1,215 @@
+// Package store keeps what must outlive the process: the archive of messages,
+// the claims on names, and the dead letters.
+//
+// What it promises:
+//   - a nil error means that the data is on disk and survives a power cut;
+//   - a message, a claim or a dead letter that comes twice is kept once;
+//   - messages that are appended at the same time share one transaction, and one
+//     that cannot be stored does not fail the others;
+//   - several processes on one host may share one database, and may start at the
+//     same moment on an empty one.
+//
+// The database is one SQLite file, and every wait for it is bounded.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"burrow/gen/chat"
+)
+
+// Errors that callers branch on; test with errors.Is.
+var (
+	// ErrInvalid is in every error for input that can never be accepted: trying
+	// again is of no use. It has a method Permanent that returns true.
+	ErrInvalid error = permanentError("not valid")
+	// ErrPrivate is returned by Append for a private message while
+	// Config.ArchivePrivate is false. It is permanent like ErrInvalid.
+	ErrPrivate error = permanentError("private messages are not archived (store.archive_private is false)")
+	// ErrTaken is returned by Claim when another owner holds the name.
+	ErrTaken = errors.New("name is taken")
+	// ErrTooManyNames is returned by Claim when the owner holds MaxNamesPerOwner
+	// other names.
+	ErrTooManyNames = errors.New("owner holds too many names")
+	// ErrClosed is returned by every method after Close.
+	ErrClosed = errors.New("store is closed")
+)
+
+// permanentError is an error that another attempt cannot mend. Who retries
+// finds the method through errors.As, without knowing this package.
+type permanentError string
+
+func (e permanentError) Error() string { return string(e) }
+
+// Permanent reports true.
+func (permanentError) Permanent() bool { return true }
+
+// Message is what the archive keeps.
+type Message = *chat.ChatMessage
+
+// Config is the [store] table of config.toml. The zero value works.
+type Config struct {
+	// DSN says where the database is: a path, or a file: URI. The file is created
+	// if it is missing, and so is its directory. Default (empty): burrow.db in
+	// DataDir.
+	DSN string `toml:"dsn"`
+	// ArchivePrivate says whether private messages may be stored. Default false:
+	// Append refuses them with ErrPrivate. What was stored earlier stays.
+	ArchivePrivate bool `toml:"archive_private"`
+
+	// DataDir is where the default database is. Default "data".
+	DataDir string `toml:"-"`
+	// Log is told about migrations and about a Close that takes too long.
+	// Default slog.Default().
+	Log *slog.Logger `toml:"-"`
+	// Metrics is where the metrics are registered. Default a private registry.
+	Metrics prometheus.Registerer `toml:"-"`
+}
+
+// DefaultConfig returns the defaults of the [store] table.
+func DefaultConfig() Config { return Config{} }
+
+const (
+	// appendQueue bounds the messages that wait for the next transaction; with a
+	// full queue Append waits.
+	appendQueue = 1024
+	// maxBatch bounds the messages of one transaction.
+	maxBatch = 256
+	// closeTimeout bounds how long Close waits for what is in flight.
+	closeTimeout = 10 * time.Second
+)
+
+// Store is an open database. Its methods may be called at the same time. Make
+// one with Open.
+type Store struct {
+	path           string
+	file           os.FileInfo // the database file as it was opened
+	archivePrivate bool
+	log            *slog.Logger
+	metrics        *metrics
+	now            func() time.Time
+
+	writer *sql.DB // one connection: SQLite has one writer at a time anyway
+	reader *sql.DB // cannot write
+	insert *sql.Stmt
+	page   *sql.Stmt
+
+	queue      chan *pending
+	writerDone chan struct{}      // closed when the append goroutine has ended
+	stopWriter context.CancelFunc // ends its wait for a lock that another process holds
+
+	mu       sync.Mutex
+	closed   bool
+	inFlight sync.WaitGroup // calls between enter and leave; Add only under mu
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the database, creates it if it is missing, and brings its schema up
+// to date. ctx bounds the opening only. The error says what to change when the
+// DSN is not one for SQLite, the file cannot be written or is no database, or a
+// newer version of the program has changed the schema.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	s := &Store{
+		archivePrivate: cfg.ArchivePrivate,
+		log:            cfg.Log,
+		now:            time.Now,
+		queue:          make(chan *pending, appendQueue),
+		writerDone:     make(chan struct{}),
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("store: register metrics: %w", err)
+	}
+	if err := s.openSQLite(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("store: %w", errors.Join(err, s.closeDatabase()))
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stopWriter = stop
+	go s.writeAppends(work)
+	return s, nil
+}
+
+// Ping reports whether the database answers and is still the file that was
+// opened: what is written to a file that somebody deleted is lost.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return fmt.Errorf("store: ping: %w", err)
+	}
+	defer s.leave()
+	file, err := os.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("store: ping: the database file is gone: restore it and restart: %w", err)
+	}
+	if !os.SameFile(s.file, file) {
+		return fmt.Errorf("store: ping: %s was replaced while it was open: restart to use the new file", s.path)
+	}
+	var n int
+	if err := s.reader.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM messages LIMIT 1)").Scan(&n); err != nil {
+		return fmt.Errorf("store: ping: %w", s.explain(err))
+	}
+	return nil
+}
+
+// Close stores what was appended before it was called, waits for the other calls
+// in flight (both for at most ten seconds), and closes the database. Calls that
+// come later return ErrClosed. Further calls of Close wait for the first one and
+// return the same.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Store) close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+
+	// The append goroutine runs until no call can send to it any more. When the
+	// time is up it stops waiting for locks, so that every call gets an answer.
+	var late error
+	overdue := time.AfterFunc(closeTimeout, func() {
+		s.log.Warn("store: close gives up what is still in flight", "after", closeTimeout)
+		s.stopWriter()
+	})
+	s.inFlight.Wait()
+	close(s.queue)
+	<-s.writerDone
+	if !overdue.Stop() {
+		late = fmt.Errorf("store: close: calls were still in flight after %s", closeTimeout)
+	}
+	s.stopWriter()
+	if err := s.closeDatabase(); err != nil {
+		return errors.Join(late, fmt.Errorf("store: close: %w", err))
+	}
+	return late
+}
+
+// enter begins a call, which leave ends: Close waits for it.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.inFlight.Add(1)
+	return nil
+}
+
+func (s *Store) leave() { s.inFlight.Done() }

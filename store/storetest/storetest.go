@@ -1,0 +1,543 @@
+// Package storetest checks the promises of package store on a real database.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"burrow/gen/chat"
+	"burrow/gen/tasks"
+	"burrow/store"
+)
+
+// Open opens the database of the given place (a directory, empty at first), with
+// Config.ArchivePrivate set. The same place is the same database, which may be
+// open more than once. The suite closes what it opens.
+type Open func(t *testing.T, place string) *store.Store
+
+// Run checks every promise, each on a database of its own.
+func Run(t *testing.T, open Open) {
+	for _, c := range []struct {
+		name  string
+		check func(t *testing.T, open Open)
+	}{
+		{"WhatIsAppendedIsRead", appended},
+		{"SameIDIsStoredOnce", sameID},
+		{"WhatCannotBeStoredIsRefusedForGood", refused},
+		{"ConcurrentAppendsAreStoredOnceEach", concurrent},
+		{"PagesNeitherSkipNorRepeat", pages},
+		{"PagesKeepStillWhileOthersAppend", pagesLive},
+		{"PrivateTalksAreApart", private},
+		{"NameHasOneHolder", claims},
+		{"ClaimsEnd", claimsEnd},
+		{"OwnerHoldsFewNames", claimsFew},
+		{"OneOfManyClaimsWins", claimsRace},
+		{"DeadLettersAddUp", deadLetters},
+		{"CanceledCallsReturn", canceled},
+		{"CloseLosesNothing", closeLosesNothing},
+		{"ClosedStaysClosed", closed},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.check(t, open) })
+	}
+}
+
+// NewMessage returns a message that is sent now, with an id of its own.
+func NewMessage(sender, recipient, content string) *chat.ChatMessage {
+	return &chat.ChatMessage{
+		Id: uuid.Must(uuid.NewV7()).String(), Sender: sender, ToUser: recipient, Content: content,
+		SentAt: timestamppb.New(time.Now().Truncate(time.Microsecond)),
+	}
+}
+
+// All returns every message of a talk, oldest first, page by page.
+func All(t *testing.T, s *store.Store, users [2]string, limit int) []*chat.ChatMessage {
+	t.Helper()
+	var all []*chat.ChatMessage
+	q := store.Query{Limit: limit, Users: users}
+	for {
+		msgs, more, err := s.Page(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(msgs) > limit || (more && len(msgs) != limit) {
+			t.Fatalf("page of %d messages with limit %d, more=%v", len(msgs), limit, more)
+		}
+		all = append(slices.Clone(msgs), all...)
+		if !more {
+			return all
+		}
+		q.Before = msgs[0].GetId()
+	}
+}
+
+func start(t *testing.T, open Open, place string) *store.Store {
+	t.Helper()
+	s := open(t, place)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
+	}
+}
+
+func wantIDs(t *testing.T, msgs []*chat.ChatMessage, want ...string) {
+	t.Helper()
+	if got := ids(msgs); !slices.Equal(got, want) {
+		t.Errorf("got %d messages %v, want %d %v", len(got), got, len(want), want)
+	}
+}
+
+func ids(msgs []*chat.ChatMessage) []string {
+	out := make([]string, len(msgs))
+	for i, msg := range msgs {
+		out[i] = msg.GetId()
+	}
+	return out
+}
+
+func appended(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	must(t, s.Ping(t.Context()))
+	msgs, more, err := s.Page(t.Context(), store.Query{Limit: 5})
+	if err != nil || len(msgs) != 0 || more {
+		t.Errorf("an empty archive gives %v, %v, %v", msgs, more, err)
+	}
+	for _, content := range []string{"hello", "<b>'; DROP TABLE messages; --", "Grüße, 世界 👋🏽", "a\x00b\n\t", strings.Repeat("x", 65536)} {
+		msg := NewMessage("Ünal Ö. 世", "", content)
+		given := proto.Clone(msg)
+		must(t, s.Append(t.Context(), msg))
+		if !proto.Equal(msg, given) {
+			t.Error("Append changed the message")
+		}
+		msgs, _, err := s.Page(t.Context(), store.Query{Limit: 1})
+		must(t, err)
+		if len(msgs) != 1 || !proto.Equal(msgs[0], msg) {
+			t.Errorf("got %.200v, want %.200v", msgs, msg)
+		}
+	}
+
+	untimed := NewMessage("alice", "", "when?")
+	untimed.SentAt = nil
+	before := time.Now().Truncate(time.Microsecond)
+	must(t, s.Append(t.Context(), untimed))
+	msgs, _, err = s.Page(t.Context(), store.Query{Limit: 1})
+	must(t, err)
+	if at := msgs[0].GetSentAt().AsTime(); at.Before(before) || at.After(time.Now()) {
+		t.Errorf("a message without a time is from %v, want now", at)
+	}
+}
+
+func sameID(t *testing.T, open Open) {
+	place := t.TempDir()
+	s, other := start(t, open, place), start(t, open, place)
+	msg := NewMessage("alice", "", "first")
+	must(t, s.Append(t.Context(), msg))
+	again := proto.CloneOf(msg)
+	again.Content = "second"
+	must(t, s.Append(t.Context(), again))
+	must(t, other.Append(t.Context(), again))
+	again.Id = strings.ToUpper(again.GetId())
+	must(t, s.Append(t.Context(), again))
+	msgs := All(t, s, [2]string{}, 10)
+	if len(msgs) != 1 || !proto.Equal(msgs[0], msg) {
+		t.Errorf("got %v, want only %v", msgs, msg)
+	}
+	msgs, _, err := s.Page(t.Context(), store.Query{Limit: 1, Before: strings.ToUpper(NewMessage("", "", "").GetId())})
+	must(t, err)
+	wantIDs(t, msgs, msg.GetId())
+}
+
+func refused(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	change := func(f func(*chat.ChatMessage)) *chat.ChatMessage {
+		msg := NewMessage("alice", "bob", "hello")
+		f(msg)
+		return msg
+	}
+	for name, msg := range map[string]*chat.ChatMessage{
+		"nothing":                  nil,
+		"no id":                    change(func(m *chat.ChatMessage) { m.Id = "" }),
+		"an id that is no UUID":    change(func(m *chat.ChatMessage) { m.Id = "1" }),
+		"a UUID in braces":         change(func(m *chat.ChatMessage) { m.Id = "{" + m.Id + "}" }),
+		"no sender":                change(func(m *chat.ChatMessage) { m.Sender = "" }),
+		"a sender with separator":  change(func(m *chat.ChatMessage) { m.Sender = "a & b" }),
+		"content that is no UTF-8": change(func(m *chat.ChatMessage) { m.Content = "\xff" }),
+		"a time out of range":      change(func(m *chat.ChatMessage) { m.SentAt = &timestamppb.Timestamp{Seconds: 1 << 60} }),
+	} {
+		err := s.Append(t.Context(), msg)
+		permanent, ok := errors.AsType[interface {
+			error
+			Permanent() bool
+		}](err)
+		if !errors.Is(err, store.ErrInvalid) || !ok || !permanent.Permanent() {
+			t.Errorf("%s: got %v, want a permanent ErrInvalid", name, err)
+		}
+	}
+	for _, q := range []store.Query{
+		{}, {Limit: -1}, {Limit: 1, Before: "x"}, {Limit: 1, Users: [2]string{"alice", ""}}, {Limit: 1, Users: [2]string{"", "alice"}},
+	} {
+		_, _, err := s.Page(t.Context(), q)
+		wantErr(t, err, store.ErrInvalid)
+	}
+	wantErr(t, s.Claim(t.Context(), "", "o", time.Hour), store.ErrInvalid)
+	wantErr(t, s.Claim(t.Context(), "alice", "", time.Hour), store.ErrInvalid)
+	wantErr(t, s.Claim(t.Context(), "alice", "o", 0), store.ErrInvalid)
+	wantErr(t, s.AddDeadLetter(t.Context(), nil), store.ErrInvalid)
+	_, err := s.ListDeadLetters(t.Context(), 0)
+	wantErr(t, err, store.ErrInvalid)
+}
+
+// concurrent gives every message to several goroutines of two stores at once.
+func concurrent(t *testing.T, open Open) {
+	place := t.TempDir()
+	stores := []*store.Store{start(t, open, place), start(t, open, place)}
+	var want []string
+	var wg sync.WaitGroup
+	for i := range 300 {
+		msg := NewMessage("alice", "", fmt.Sprint(i))
+		want = append(want, msg.GetId())
+		for _, s := range []*store.Store{stores[0], stores[0], stores[1]} {
+			wg.Go(func() {
+				if err := s.Append(t.Context(), msg); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	slices.Sort(want)
+	wantIDs(t, All(t, stores[1], [2]string{}, 64), want...)
+}
+
+func pages(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	var global, private []string
+	var msgs []*chat.ChatMessage
+	for i := range 60 {
+		msg := NewMessage("alice", "", fmt.Sprint(i))
+		global = append(global, msg.GetId())
+		whisper := NewMessage("bob", "alice", fmt.Sprint(i))
+		private = append(private, whisper.GetId())
+		msgs = append(msgs, msg, whisper)
+	}
+	rand.Shuffle(len(msgs), func(i, j int) { msgs[i], msgs[j] = msgs[j], msgs[i] })
+	for _, msg := range msgs {
+		must(t, s.Append(t.Context(), msg))
+	}
+	slices.Sort(global)
+	slices.Sort(private)
+	for _, limit := range []int{1, 7, 59, 60, 61, store.MaxPage * 2} {
+		q := min(limit, store.MaxPage)
+		wantIDs(t, All(t, s, [2]string{}, q), global...)
+		wantIDs(t, All(t, s, [2]string{"alice", "bob"}, q), private...)
+	}
+	// Before is exclusive, and need not be a message of this talk.
+	page, more, err := s.Page(t.Context(), store.Query{Limit: 3, Before: global[10]})
+	must(t, err)
+	wantIDs(t, page, global[7:10]...)
+	if !more {
+		t.Error("older messages are there, but the page says no")
+	}
+	page, more, err = s.Page(t.Context(), store.Query{Limit: 100, Before: private[10]})
+	must(t, err)
+	at, _ := slices.BinarySearch(global, private[10])
+	wantIDs(t, page, global[:at]...)
+	if more {
+		t.Error("no older messages are there, but the page says so")
+	}
+}
+
+// pagesLive follows the pages while newer messages, and some a little older than
+// the newest, arrive.
+func pagesLive(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	var want []string
+	for i := range 100 {
+		msg := NewMessage("alice", "", fmt.Sprint(i))
+		want = append(want, msg.GetId())
+		must(t, s.Append(t.Context(), msg))
+	}
+	slices.Sort(want)
+	first, more, err := s.Page(t.Context(), store.Query{Limit: 10})
+	must(t, err)
+	got := ids(first)
+	for more {
+		var page []*chat.ChatMessage
+		newer := NewMessage("bob", "", "newer")
+		must(t, s.Append(t.Context(), newer))
+		if page, more, err = s.Page(t.Context(), store.Query{Limit: 10, Before: got[0]}); err != nil {
+			t.Fatal(err)
+		}
+		got = append(ids(page), got...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %d messages %v, want %d %v", len(got), got, len(want), want)
+	}
+}
+
+func private(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	add := func(sender, recipient string) string {
+		msg := NewMessage(sender, recipient, sender+" to "+recipient)
+		must(t, s.Append(t.Context(), msg))
+		return msg.GetId()
+	}
+	public := add("alice", "")
+	there, back := add("alice", "bob"), add("bob", "alice")
+	third := add("alice", "carol")
+	self := add("alice", "alice")
+	other := add("Alice", "bob")
+	tricky := add("alice", "bob - carol")
+
+	for _, c := range []struct {
+		a, b string
+		want []string
+	}{
+		{"", "", []string{public}},
+		{"alice", "bob", []string{there, back}},
+		{"bob", "alice", []string{there, back}},
+		{"carol", "alice", []string{third}},
+		{"bob", "carol", nil},
+		{"alice", "alice", []string{self}},
+		{"bob", "bob", nil},
+		{"Alice", "bob", []string{other}}, // users are compared exactly, as the edge does
+		{"bob - carol", "alice", []string{tricky}},
+		{"alice", "%", nil},
+		{"mallory", "bob", nil},
+	} {
+		wantIDs(t, All(t, s, [2]string{c.a, c.b}, 2), c.want...)
+	}
+}
+
+func claims(t *testing.T, open Open) {
+	place := t.TempDir()
+	s, other := start(t, open, place), start(t, open, place)
+	holds := func(name, owner string, want bool) {
+		t.Helper()
+		for _, s := range []*store.Store{s, other} {
+			if got, err := s.Holds(t.Context(), name, owner); err != nil || got != want {
+				t.Errorf("%q held by %s: got %v, %v, want %v", name, owner, got, err, want)
+			}
+		}
+	}
+	holds("Alice", "one", false)
+	must(t, s.Claim(t.Context(), "Alice", "one", time.Hour))
+	must(t, other.Claim(t.Context(), "alice", "one", time.Hour)) // renewed
+	for _, alike := range []string{"Alice", "alice", "ALICE", "Ａｌｉｃｅ"} {
+		wantErr(t, other.Claim(t.Context(), alike, "two", time.Hour), store.ErrTaken)
+		holds(alike, "one", true)
+		holds(alike, "two", false)
+	}
+	must(t, s.Claim(t.Context(), "Straße", "one", time.Hour))
+	wantErr(t, s.Claim(t.Context(), "STRASSE", "two", time.Hour), store.ErrTaken)
+	must(t, s.Claim(t.Context(), "Jos\u00e9", "one", time.Hour))
+	wantErr(t, s.Claim(t.Context(), "jose\u0301", "two", time.Hour), store.ErrTaken)
+	must(t, s.Claim(t.Context(), "alicia", "two", time.Hour))
+}
+
+func claimsEnd(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	const ttl = 50 * time.Millisecond
+	claimed := time.Now()
+	must(t, s.Claim(t.Context(), "alice", "one", ttl))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		err := s.Claim(ctx, "alice", "two", time.Hour)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, store.ErrTaken) {
+			t.Fatal(err)
+		}
+	}
+	if after := time.Since(claimed); after < ttl {
+		t.Errorf("a claim for %s was gone after %s", ttl, after)
+	}
+	if held, err := s.Holds(t.Context(), "alice", "one"); held || err != nil {
+		t.Errorf("the first owner still holds the name: %v, %v", held, err)
+	}
+	wantErr(t, s.Claim(t.Context(), "alice", "one", time.Hour), store.ErrTaken)
+}
+
+func claimsFew(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	for i := range store.MaxNamesPerOwner {
+		must(t, s.Claim(t.Context(), fmt.Sprint("name", i), "one", time.Hour))
+	}
+	wantErr(t, s.Claim(t.Context(), "more", "one", time.Hour), store.ErrTooManyNames)
+	must(t, s.Claim(t.Context(), "name0", "one", time.Hour)) // its own
+	must(t, s.Claim(t.Context(), "more", "two", time.Hour))
+	wantErr(t, s.Claim(t.Context(), "more", "one", time.Hour), store.ErrTaken)
+}
+
+func claimsRace(t *testing.T, open Open) {
+	place := t.TempDir()
+	stores := []*store.Store{start(t, open, place), start(t, open, place)}
+	var won, lost atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			switch err := stores[i%2].Claim(t.Context(), "alice", fmt.Sprint(i), time.Hour); {
+			case err == nil:
+				won.Add(1)
+			case errors.Is(err, store.ErrTaken):
+				lost.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || lost.Load() != 15 {
+		t.Errorf("%d claims won and %d lost, want 1 and 15", won.Load(), lost.Load())
+	}
+}
+
+func deadLetters(t *testing.T, open Open) {
+	place := t.TempDir()
+	s, other := start(t, open, place), start(t, open, place)
+	at := time.Now().Truncate(time.Microsecond)
+	letter := &tasks.DeadLetter{
+		MessageId: "m1", Topic: "burrow.tasks.ArchiveMessage", Function: "archive", Error: "disk on fire",
+		Attempts: 3, Payload: []byte{0, 255, 1}, FailedAt: timestamppb.New(at),
+	}
+	list := func(want ...*tasks.DeadLetter) {
+		t.Helper()
+		got, err := other.ListDeadLetters(t.Context(), 10)
+		must(t, err)
+		if !slices.EqualFunc(got, want, func(a, b *tasks.DeadLetter) bool { return proto.Equal(a, b) }) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	list()
+	must(t, s.AddDeadLetter(t.Context(), letter))
+	must(t, other.AddDeadLetter(t.Context(), letter)) // delivered again
+	list(letter)
+
+	later := proto.CloneOf(letter)
+	later.FailedAt, later.Attempts, later.Error = timestamppb.New(at.Add(time.Second)), 2, "still on fire"
+	must(t, s.AddDeadLetter(t.Context(), later))
+	later.Attempts = 5
+	list(later)
+
+	audit := proto.CloneOf(letter)
+	audit.Function, audit.FailedAt, audit.Payload = "audit", timestamppb.New(at.Add(time.Minute)), nil
+	must(t, s.AddDeadLetter(t.Context(), audit))
+	list(audit, later)
+	got, err := s.ListDeadLetters(t.Context(), 1)
+	if err != nil || len(got) != 1 || got[0].GetFunction() != "audit" {
+		t.Errorf("got %v, %v, want the latest letter", got, err)
+	}
+
+	for _, payload := range []string{"a", "b"} { // without an id they are two letters
+		must(t, s.AddDeadLetter(t.Context(), &tasks.DeadLetter{Topic: "t", Function: "f", Payload: []byte(payload)}))
+	}
+	if got, err = s.ListDeadLetters(t.Context(), 10); err != nil || len(got) != 4 {
+		t.Errorf("got %d letters, %v, want 4", len(got), err)
+	}
+}
+
+func canceled(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err := s.Page(ctx, store.Query{Limit: 1})
+	wantErr(t, err, context.Canceled)
+	_, err = s.Holds(ctx, "alice", "one")
+	wantErr(t, err, context.Canceled)
+	_, err = s.ListDeadLetters(ctx, 1)
+	wantErr(t, err, context.Canceled)
+	wantErr(t, s.Claim(ctx, "alice", "one", time.Hour), context.Canceled)
+	wantErr(t, s.AddDeadLetter(ctx, &tasks.DeadLetter{Topic: "t", Function: "f"}), context.Canceled)
+	wantErr(t, s.Ping(ctx), context.Canceled)
+	// Append may be quicker than its context; it must only not hang.
+	if err := s.Append(ctx, NewMessage("alice", "", "late")); err != nil {
+		wantErr(t, err, context.Canceled)
+	}
+	must(t, s.Append(t.Context(), NewMessage("alice", "", "later")))
+}
+
+// closeLosesNothing closes the store under load: what Append said is stored is
+// there afterwards, and nothing else than ErrClosed came back.
+func closeLosesNothing(t *testing.T, open Open) {
+	place := t.TempDir()
+	s := start(t, open, place)
+	var mu sync.Mutex
+	stored := map[string]bool{}
+	enough := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for {
+				msg := NewMessage("alice", "", "hello")
+				if err := s.Append(context.Background(), msg); err != nil {
+					wantErr(t, err, store.ErrClosed)
+					return
+				}
+				mu.Lock()
+				stored[msg.GetId()] = true
+				if len(stored) == 100 {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	<-enough
+	must(t, s.Close())
+	wg.Wait()
+	got := ids(All(t, start(t, open, place), [2]string{}, 100))
+	if len(got) != len(stored) {
+		t.Errorf("%d messages are there, %d were said to be stored", len(got), len(stored))
+	}
+	for _, id := range got {
+		if !stored[id] {
+			t.Errorf("%s is there and was not said to be stored", id)
+		}
+	}
+}
+
+func closed(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	must(t, s.Close())
+	must(t, s.Close())
+	ctx := t.Context()
+	wantErr(t, s.Append(ctx, NewMessage("alice", "", "hello")), store.ErrClosed)
+	_, _, err := s.Page(ctx, store.Query{Limit: 1})
+	wantErr(t, err, store.ErrClosed)
+	wantErr(t, s.Claim(ctx, "alice", "one", time.Hour), store.ErrClosed)
+	_, err = s.Holds(ctx, "alice", "one")
+	wantErr(t, err, store.ErrClosed)
+	wantErr(t, s.AddDeadLetter(ctx, &tasks.DeadLetter{Topic: "t", Function: "f"}), store.ErrClosed)
+	_, err = s.ListDeadLetters(ctx, 1)
+	wantErr(t, err, store.ErrClosed)
+	wantErr(t, s.Ping(ctx), store.ErrClosed)
+}
