@@ -129,11 +129,11 @@ var character = regexp.MustCompile(`( but got|:|)? U\+[0-9A-F]{4,}( '.*')?`)
 // syntax makes the parser's words ours. They may quote a character of a secret.
 func syntax(message string) string {
 	message = character.ReplaceAllString(message, "")
-	if strings.HasPrefix(message, "expected keyword") || message == "unexpected character at start of value" {
+	switch {
+	case message == "strings must be quoted", message == "unexpected character at start of value", strings.HasPrefix(message, "expected keyword"):
 		return "this is no value; text and durations need quotes"
-	}
-	if message == "strings must be quoted" {
-		return "text and durations need quotes"
+	case message == "expected newline":
+		return "the line should end here; text and durations need quotes"
 	}
 	return message
 }

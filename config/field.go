@@ -60,7 +60,7 @@ func (f *field) expects() string {
 	case time.Duration:
 		return fmt.Sprintf("a duration, like %q", format(v))
 	case string:
-		return "text"
+		return "text in quotes"
 	case bool:
 		return "true or false"
 	case int, int64:

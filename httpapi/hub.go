@@ -76,7 +76,7 @@ func (h *hub) join(s *session) joinResult {
 	for _, m := range statuses {
 		burst = append(burst, m.frame)
 	}
-	s.queue.start(burst)
+	s.start(burst)
 
 	s.index = len(h.sessions)
 	h.sessions = append(h.sessions, s)

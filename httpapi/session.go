@@ -30,7 +30,7 @@ const (
 )
 
 // session is one WebSocket of a user. It has a reader (melody's, which runs in the
-// session's own goroutine and calls receive) and a writer (write). Its life: run, start,
+// session's own goroutine and calls receive) and a writer (write). Its life: run, open,
 // receive for each message, close by either side, finish.
 type session struct {
 	server  *Server
@@ -110,7 +110,7 @@ func (s *Server) newMelody() *melody.Melody {
 		ws := ms.WebsocketConnection()
 		ws.SetPingHandler(func(data string) error { sess.pong(data); return nil })
 		ws.SetCloseHandler(func(code int, _ string) error { sess.peerClose(code); return nil })
-		sess.start()
+		sess.open()
 	})
 	m.HandleMessage(func(ms *melody.Session, data []byte) { sessionOf(ms).receive(data) })
 	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) {
@@ -140,8 +140,8 @@ func (s *session) panicked(p any) {
 	s.close(closeInternal, "internal error")
 }
 
-// start makes the upgraded socket the session's own and joins the hub.
-func (s *session) start() {
+// open makes the upgraded socket the session's own and joins the hub.
+func (s *session) open() {
 	s.conn.upgraded = true
 	// An error means that the socket is closed, which the first read will say.
 	_ = s.conn.Conn.SetDeadline(time.Time{})
@@ -165,7 +165,7 @@ func (s *session) start() {
 	}
 }
 
-// finish ends what start began, once the reader has ended, and closes the socket.
+// finish ends what open began, once the reader has ended, and closes the socket.
 func (s *session) finish() {
 	if s.joined {
 		s.server.hub.leave(s)
@@ -200,6 +200,13 @@ func (s *session) finish() {
 		_, _ = io.Copy(io.Discard, s.conn.Conn)
 	}
 	_ = s.conn.Conn.Close()
+}
+
+// start puts what a newcomer gets first into the queue. The hub calls it.
+func (s *session) start(burst []frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue.start(burst)
 }
 
 // enqueue adds a live frame. It never blocks. A session over its hard bound, or that has been

@@ -17,6 +17,8 @@ const (
 	// once, however short the time: the node's memory is not one reader's.
 	hardQueue = 16
 	hardBytes = 8 << 20
+	// keepQueue is the largest empty queue that is kept for the next frames.
+	keepQueue = 16
 	// writeTimeout bounds one write call to a peer that takes nothing at all.
 	writeTimeout = 10 * time.Second
 	// closeTimeout bounds each half of a close: getting what is left and the close frame
@@ -34,7 +36,8 @@ var errStuck = errors.New("peer takes nothing")
 // live frames say how far a reader is behind.
 type outbox struct {
 	frames []frame
-	burst  int // How many of frames, from the front, are the burst.
+	head   int // The first of frames that waits.
+	burst  int // How many of those that wait, from the front, are the burst.
 	bytes  int // Of the live frames.
 	pong   frame
 	ping   bool
@@ -45,12 +48,21 @@ func (o *outbox) start(burst []frame) {
 }
 
 func (o *outbox) add(f frame) {
+	if o.head > len(o.frames)/2 && len(o.frames) == cap(o.frames) {
+		// Most of the array is done with: move up instead of growing.
+		n := copy(o.frames, o.frames[o.head:])
+		clear(o.frames[n:])
+		o.frames, o.head = o.frames[:n], 0
+	}
 	o.frames = append(o.frames, f)
 	o.bytes += len(f)
 }
 
 // live returns how many live frames wait.
-func (o *outbox) live() int { return len(o.frames) - o.burst }
+func (o *outbox) live() int { return o.len() - o.burst }
+
+// len returns how many frames wait.
+func (o *outbox) len() int { return len(o.frames) - o.head }
 
 // drop forgets everything that waits.
 func (o *outbox) drop() { *o = outbox{} }
@@ -66,18 +78,23 @@ func (o *outbox) take(b *batch) {
 		b.add(pingFrame)
 		o.ping = false
 	}
-	n := 0
-	for n < len(o.frames) && (b.size == 0 || b.size+len(o.frames[n]) <= maxJoin) {
-		b.add(o.frames[n])
-		if n >= o.burst {
-			o.bytes -= len(o.frames[n])
+	for o.head < len(o.frames) {
+		f := o.frames[o.head]
+		if b.size > 0 && b.size+len(f) > maxJoin {
+			return
 		}
-		o.frames[n] = nil
-		n++
+		b.add(f)
+		o.frames[o.head] = nil
+		o.head++
+		if o.burst > 0 {
+			o.burst--
+		} else {
+			o.bytes -= len(f)
+		}
 	}
-	o.burst = max(0, o.burst-n)
-	if o.frames = o.frames[n:]; len(o.frames) == 0 {
-		o.frames = nil // A session that is up to date holds no memory for what is not there.
+	o.frames, o.head = o.frames[:0], 0
+	if cap(o.frames) > keepQueue {
+		o.frames = nil // A session that is up to date holds little memory for what is not there.
 	}
 }
 
@@ -165,7 +182,7 @@ func (s *session) flush() (bool, error) {
 		// What was taken still leaves: it is the unbroken continuation of the stream.
 		s.closeLocked(closeTryLater, reasonSlow, true)
 	}
-	last := s.closing && len(s.queue.frames) == 0
+	last := s.closing && s.queue.len() == 0
 	if last {
 		b.add(s.closeFrame)
 	}

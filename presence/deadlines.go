@@ -21,11 +21,10 @@ type deadlineKey struct {
 }
 
 // deadlines is a heap of when to look at what. An entry may be early, as renewing
-// a lease does not touch it: whoever takes it out looks up the true time. Nothing
-// is in it twice, so it is no larger than the tables.
+// a lease does not touch it: whoever takes it out looks up the true time.
 type deadlines struct {
 	entries []deadlineEntry
-	queued  map[deadlineKey]bool
+	queued  map[deadlineKey]time.Time // the earliest entry of each key
 }
 
 type deadlineEntry struct {
@@ -47,10 +46,10 @@ func (d *deadlines) Pop() any {
 
 // deadline makes the table look at key at the given time, or before.
 func (t *Tracker) deadline(key deadlineKey, at time.Time) {
-	if t.deadlines.queued[key] {
-		return // earlier, as the deadline of a key only ever moves on
+	if queued, ok := t.deadlines.queued[key]; ok && !queued.After(at) {
+		return
 	}
-	t.deadlines.queued[key] = true
+	t.deadlines.queued[key] = at
 	heap.Push(&t.deadlines, deadlineEntry{at, key})
 	if t.deadlines.entries[0].key == key {
 		t.due.signal()
@@ -68,10 +67,12 @@ func (t *Tracker) expire(ctx context.Context) {
 				break
 			}
 			wait = time.Hour
-			key := heap.Pop(d).(deadlineEntry).key
-			delete(d.queued, key)
-			if at := t.end(key, now); !at.IsZero() {
-				t.deadline(key, at)
+			e := heap.Pop(d).(deadlineEntry)
+			if d.queued[e.key].Equal(e.at) {
+				delete(d.queued, e.key)
+			}
+			if at := t.end(e.key, now); !at.IsZero() {
+				t.deadline(e.key, at)
 			}
 		}
 		t.settle()
@@ -88,11 +89,11 @@ func (t *Tracker) end(key deadlineKey, now time.Time) time.Time {
 	switch key.kind {
 	case graceEnd:
 		u := t.local[key.name]
-		if u == nil || u.leaveAt.After(now) || u.leaveAt.IsZero() {
-			if u != nil {
-				return u.leaveAt
-			}
+		if u == nil {
 			return time.Time{}
+		}
+		if u.leaveAt.IsZero() || u.leaveAt.After(now) {
+			return u.leaveAt
 		}
 		t.drop(key.name)
 	case visitorEnd:
@@ -103,11 +104,11 @@ func (t *Tracker) end(key deadlineKey, now time.Time) time.Time {
 		t.endVisit(key.name)
 	case leaseEnd:
 		n := t.nodes[key.name]
-		if n == nil || n.until.After(now) {
-			if n != nil {
-				return n.until
-			}
+		if n == nil {
 			return time.Time{}
+		}
+		if n.until.After(now) {
+			return n.until
 		}
 		if n.absent {
 			delete(t.nodes, key.name)

@@ -59,7 +59,7 @@ func (t *Tracker) drop(user string) {
 // say counts a change of this node's leases and puts it up for publishing.
 func (t *Tracker) say(user string, online bool) {
 	t.version++
-	t.outbox.add(Status{User: user, Online: online, Node: t.cfg.Node, Incarnation: t.incarnation, Version: t.version})
+	t.queue(Status{User: user, Online: online, Node: t.cfg.Node, Incarnation: t.incarnation, Version: t.version})
 	t.speak.signal()
 }
 
@@ -71,4 +71,5 @@ func (t *Tracker) settle() {
 	}
 	t.metrics.users.Set(float64(len(t.roster.holders)))
 	t.metrics.local.Set(float64(len(t.local)))
+	t.metrics.nodes.Set(float64(len(t.nodes)))
 }

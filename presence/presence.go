@@ -44,7 +44,7 @@ type Config struct {
 	ListLimit int `toml:"list_limit" min:"1" max:"100000"`
 	// SnapshotUsers is the most users in one published state; more are sent in
 	// parts. Default 5000.
-	SnapshotUsers int `toml:"snapshot_users" min:"1" max:"50000"`
+	SnapshotUsers int `toml:"snapshot_users" min:"10" max:"50000"`
 
 	// Node is the name of this node, different from that of every other running
 	// node, and at most 128 bytes. Default a random one.
@@ -155,9 +155,9 @@ type Tracker struct {
 	stop      context.CancelFunc // ends Run; nil unless it runs
 	stopped   chan struct{}      // closed when Run has ended; nil before it began
 	leaving   bool               // Shutdown was called
+	twinSeen  bool               // another process was heard under this node's name
 	version   uint64             // counts the changes of local
 	local     map[string]*localUser
-	held      int // users of local with a lease
 	nodes     map[string]*node
 	visitors  map[string]time.Time // users of programs that name no node, until when
 	roster    roster
@@ -183,7 +183,7 @@ func New(cfg Config, pub Publisher) *Tracker {
 		visitors:    map[string]time.Time{},
 	}
 	t.roster = newRoster(cfg.OnChange != nil)
-	t.deadlines.queued = map[deadlineKey]bool{}
+	t.deadlines.queued = map[deadlineKey]time.Time{}
 	t.outbox.statuses = map[string]Status{}
 	return t
 }

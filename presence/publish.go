@@ -9,16 +9,16 @@ import (
 
 const (
 	// maxStatuses is how many changes wait for a broker that is slow or away.
-	// Over it further ones are left to the next state.
+	// Over it further ones are left to a state, which is hurried.
 	maxStatuses = 1024
 	// maxPartBytes bounds the names in one state: far below what any broker takes
 	// as one message, however long the names are.
 	maxPartBytes = 256 << 10
 	// firstRetry is the wait after the first error; it doubles up to a heartbeat.
 	firstRetry = 50 * time.Millisecond
-	// answerGap is the least time between two answers to requests, so that many
-	// nodes that start together do not get a state for each of them.
-	answerGap = 200 * time.Millisecond
+	// stateGap is the least time between two states out of turn, so that many
+	// nodes that start together do not get a state for each request.
+	stateGap = 200 * time.Millisecond
 )
 
 // outbox is what this node has to say: the newest status of each user, and when
@@ -29,13 +29,14 @@ type outbox struct {
 	order     []string // the keys of statuses, oldest first
 	stateDue  time.Time
 	lastState time.Time
-	twinSeen  bool // another process was heard under this name
 }
 
-func (o *outbox) add(s Status) {
+// queue puts up s for publishing, in the place of an older status of its user.
+func (t *Tracker) queue(s Status) {
+	o := &t.outbox
 	if _, waits := o.statuses[s.User]; !waits {
 		if len(o.order) >= maxStatuses {
-			o.stateDue = time.Now()
+			t.hurryState()
 			return
 		}
 		o.order = append(o.order, s.User)
@@ -43,14 +44,11 @@ func (o *outbox) add(s Status) {
 	o.statuses[s.User] = s
 }
 
-// answer makes a state due at once, or soon if there has just been one.
-func (o *outbox) answer(now time.Time, heartbeat time.Duration) {
-	due := o.lastState.Add(min(answerGap, heartbeat))
-	if due.Before(now) {
-		due = now
-	}
-	if due.Before(o.stateDue) {
-		o.stateDue = due
+// hurryState makes a state due at once, or soon if there has just been one.
+func (t *Tracker) hurryState() {
+	due := t.outbox.lastState.Add(min(stateGap, t.cfg.Heartbeat))
+	if due.Before(t.outbox.stateDue) {
+		t.outbox.stateDue = due
 	}
 }
 
@@ -86,21 +84,23 @@ func (t *Tracker) publish(ctx context.Context) {
 	}
 }
 
-// next returns what to publish now, or how long there is nothing to. What is sent
-// must be put back if that fails.
+// next returns what to publish now, or how long there is nothing to. What it
+// returns puts up again what could not be sent.
 func (t *Tracker) next(now time.Time) (send func(context.Context) error, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := &t.outbox
-	if o.request {
-		return t.sendRequest, 0
-	}
 	if wait = o.stateDue.Sub(now); wait <= 0 {
-		// A change that comes while this one is on its way may make another due.
 		o.stateDue = now.Add(t.cfg.Heartbeat)
 		o.lastState = now
-		parts := t.state()
-		return func(ctx context.Context) error { return t.sendState(ctx, parts) }, 0
+		whole := State{
+			Node: t.cfg.Node, Incarnation: t.incarnation, Version: t.version,
+			Users: slices.AppendSeq(make([]string, 0, len(t.local)), maps.Keys(t.local)),
+		}
+		return func(ctx context.Context) error { return t.sendState(ctx, whole) }, 0
+	}
+	if o.request {
+		return t.sendRequest, 0
 	}
 	if len(o.order) == 0 {
 		return nil, wait
@@ -127,15 +127,15 @@ func (t *Tracker) sendStatus(ctx context.Context, s Status) error {
 	if err != nil {
 		t.mu.Lock()
 		if _, newer := t.outbox.statuses[s.User]; !newer {
-			t.outbox.add(s)
+			t.queue(s)
 		}
 		t.mu.Unlock()
 	}
 	return err
 }
 
-func (t *Tracker) sendState(ctx context.Context, parts []State) error {
-	for _, s := range parts {
+func (t *Tracker) sendState(ctx context.Context, whole State) error {
+	for _, s := range split(whole, t.cfg.SnapshotUsers) {
 		if err := t.attempt(ctx, func(ctx context.Context) error { return t.pub.PublishState(ctx, s) }); err != nil {
 			t.mu.Lock()
 			t.outbox.stateDue = time.Now()
@@ -153,22 +153,22 @@ func (t *Tracker) attempt(ctx context.Context, call func(context.Context) error)
 	return call(ctx)
 }
 
-// state returns this node's users in as many parts as it takes. They are sorted,
-// so that the parts of one version are the same each time, and those of two
+// split divides a state into as many parts as it takes. The users are sorted, so
+// that the parts of one version are the same each time, and those of two
 // heartbeats complete each other.
-func (t *Tracker) state() []State {
-	users := slices.Sorted(maps.Keys(t.local))
+func split(whole State, maxUsers int) []State {
+	users := whole.Users
+	slices.Sort(users)
 	var parts []State
-	for begin := true; begin || len(users) > 0; begin = false {
+	for len(users) > 0 || len(parts) == 0 {
 		n, size := 0, 0
-		for n < len(users) && n < t.cfg.SnapshotUsers && size < maxPartBytes {
-			size += len(users[n]) + 2
+		for n < len(users) && n < maxUsers && size < maxPartBytes {
+			size += len(users[n])
 			n++
 		}
-		parts = append(parts, State{
-			Node: t.cfg.Node, Incarnation: t.incarnation, Version: t.version,
-			Users: users[:n:n], Part: uint32(len(parts)),
-		})
+		part := whole
+		part.Users, part.Part = users[:n:n], uint32(len(parts))
+		parts = append(parts, part)
 		users = users[n:]
 	}
 	for i := range parts {

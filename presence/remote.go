@@ -138,7 +138,7 @@ func (t *Tracker) ApplyRequest(nodeName string) {
 	if t.leaving || nodeName == t.cfg.Node {
 		return
 	}
-	t.outbox.answer(time.Now(), t.cfg.Heartbeat)
+	t.hurryState()
 	t.speak.signal()
 }
 
@@ -147,8 +147,8 @@ func (t *Tracker) isOwn(name string, incarnation uint64) bool {
 	if name != t.cfg.Node {
 		return false
 	}
-	if incarnation > t.incarnation && !t.outbox.twinSeen {
-		t.outbox.twinSeen = true // once is enough: it comes with every heartbeat
+	if incarnation > t.incarnation && !t.twinSeen {
+		t.twinSeen = true // once is enough: it comes with every heartbeat
 		t.log.Error("another process uses the name of this node, and the other nodes listen to that one; give each process its own name")
 	}
 	return true
@@ -162,7 +162,6 @@ func (t *Tracker) hear(name string, incarnation uint64) (n *node, known bool) {
 	if n == nil {
 		n = &node{incarnation: incarnation, users: map[string]record{}}
 		t.nodes[name] = n
-		t.metrics.nodes.Set(float64(len(t.nodes)))
 		return n, false
 	}
 	switch {

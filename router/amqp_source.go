@@ -150,12 +150,16 @@ func (s *amqpSource) cause() error {
 		if err != nil {
 			return err
 		}
-		return amqp.ErrClosed
-	case <-s.cancelled:
-		return fmt.Errorf("rabbitmq ended the subscription: queue %s was deleted or has no leader", s.queue)
 	default:
-		return amqp.ErrClosed
 	}
+	select {
+	case _, ok := <-s.cancelled:
+		if ok {
+			return fmt.Errorf("rabbitmq ended the subscription: queue %s was deleted or has no leader", s.queue)
+		}
+	default:
+	}
+	return amqp.ErrClosed
 }
 
 func (s *amqpSource) read(d amqp.Delivery) *delivered {

@@ -43,6 +43,9 @@ type natsDriver struct {
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
+	// ensuring allows one change of streams and consumers at a time: concurrent
+	// consumer creations race inside the embedded server (seen in 2.15.2).
+	ensuring    sync.Mutex
 	mu          sync.Mutex
 	known       map[string]bool // topics that are subjects of their stream
 	reconnected chan struct{}   // closed and replaced when sub has a new connection
@@ -174,6 +177,18 @@ func (d *natsDriver) close() error {
 	return nil
 }
 
+// nak gives a message back. Servers before 2.10 take a reader for present until
+// two seconds after its last request, and would send the message to nobody, so
+// that it came again only after ackWait: there it waits those two seconds.
+func (d *natsDriver) nak(m jetstream.Msg) error {
+	var major, minor int
+	_, _ = fmt.Sscanf(d.sub.ConnectedServerVersion(), "%d.%d", &major, &minor)
+	if major == 2 && minor < 10 {
+		return m.NakWithDelay(2500 * time.Millisecond)
+	}
+	return m.Nak()
+}
+
 // streamName derives the stream of one delivery from the prefix. A dot, which a
 // stream name cannot hold, becomes "+", which a prefix cannot hold.
 func (d *natsDriver) streamName(delivery Delivery) string {
@@ -211,6 +226,8 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 	if known {
 		return nil
 	}
+	d.ensuring.Lock()
+	defer d.ensuring.Unlock()
 	want := d.streamConfig(topic, delivery)
 	for {
 		stream, err := d.pubJS.Stream(ctx, want.Name)
@@ -317,6 +334,8 @@ func (d *natsDriver) declare(ctx context.Context, topic string, delivery Deliver
 func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
 	// A function name has no "--", and a protobuf name no "-": no two collide.
 	name := group + "--" + strings.ReplaceAll(strings.TrimPrefix(topic, d.cfg.TopicPrefix+"."), ".", "-")
+	d.ensuring.Lock()
+	defer d.ensuring.Unlock()
 	consumer, err := d.subJS.CreateOrUpdateConsumer(ctx, d.streamName(Task), jetstream.ConsumerConfig{
 		Durable:       name,
 		FilterSubject: topic,
@@ -334,6 +353,8 @@ func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jet
 
 // eventConsumer starts where sub stands, or behind the newest message.
 func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jetstream.Consumer, error) {
+	d.ensuring.Lock()
+	defer d.ensuring.Unlock()
 	stream, err := d.subJS.Stream(ctx, d.streamName(Event))
 	if err != nil {
 		return nil, err
@@ -401,6 +422,7 @@ type natsSource struct {
 	failed      chan error
 	reconnected chan struct{}
 	closing     chan struct{}
+	stopOnce    sync.Once
 	lastSeq     uint64 // of the consumer; events only
 }
 
@@ -409,7 +431,7 @@ func (s *natsSource) receive(m jetstream.Msg) {
 	case s.msgs <- m:
 	case <-s.closing:
 		if s.sub.delivery == Task {
-			_ = m.Nak() // else it comes again after ackWait
+			_ = s.drv.nak(m) // else it comes again after ackWait
 		}
 	}
 }
@@ -487,8 +509,10 @@ func (s *natsSource) extend(_ context.Context, ds []*delivered) error {
 	return s.each(ds, jetstream.Msg.InProgress)
 }
 
-func (s *natsSource) release(_ context.Context, ds []*delivered) error {
-	return s.each(ds, jetstream.Msg.Nak)
+// release stops reading first, or the server would send the messages back here.
+func (s *natsSource) release(ctx context.Context, ds []*delivered) error {
+	s.stop(ctx)
+	return s.each(ds, s.drv.nak)
 }
 
 func (s *natsSource) each(ds []*delivered, do func(jetstream.Msg) error) error {
@@ -507,31 +531,40 @@ func (s *natsSource) each(ds []*delivered, do func(jetstream.Msg) error) error {
 	return nil
 }
 
-func (s *natsSource) close(ctx context.Context, forget bool) error {
-	close(s.closing)
-	s.consuming.Drain()
-	select {
-	case <-s.consuming.Closed():
-	case <-ctx.Done():
-		s.consuming.Stop()
-	}
-	for {
+// stop ends the reading and gives back what was read ahead, else it would come
+// again only after ackWait.
+func (s *natsSource) stop(ctx context.Context) {
+	s.stopOnce.Do(func() {
+		close(s.closing)
+		s.consuming.Drain()
 		select {
-		case m := <-s.msgs:
-			if s.sub.delivery == Task {
-				_ = m.Nak()
-			}
-			continue
-		default:
+		case <-s.consuming.Closed():
+		case <-ctx.Done():
+			s.consuming.Stop()
 		}
-		break
-	}
+		for {
+			select {
+			case m := <-s.msgs:
+				if s.sub.delivery == Task {
+					_ = s.drv.nak(m) // comes again after ackWait then
+				}
+			default:
+				return
+			}
+		}
+	})
+}
+
+func (s *natsSource) close(ctx context.Context, forget bool) error {
+	s.stop(ctx)
 	if s.sub.delivery == Task {
 		return nil
 	}
 	if !forget && !s.drv.sub.IsConnected() {
 		return nil // gone by itself after natsInactive
 	}
+	s.drv.ensuring.Lock()
+	defer s.drv.ensuring.Unlock()
 	err := s.drv.subJS.DeleteConsumer(ctx, s.drv.streamName(Event), s.name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil

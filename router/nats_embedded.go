@@ -51,7 +51,7 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		JetStream:          true,
 		StoreDir:           dir,
 		SyncInterval:       embeddedSync,
-		JetStreamMaxStore:  cfg.NATS.MaxTaskBytes + 64<<20,
+		JetStreamMaxStore:  2*cfg.NATS.MaxTaskBytes + 64<<20, // a change reserves a stream's bytes twice
 		JetStreamMaxMemory: embeddedMemory,
 		MaxPayload:         int32(min(payload, 64<<20)),
 	})

@@ -45,7 +45,7 @@ type redisDriver struct {
 	sources  atomic.Uint64
 	stop     context.CancelFunc
 	tidying  sync.WaitGroup
-	tests    redisLimits
+	limits   redisLimits
 	mu       sync.Mutex
 	topics   map[string]*redisTopic // tasks seen by this process
 	warnOnce sync.Once
@@ -55,6 +55,7 @@ type redisDriver struct {
 type redisLimits struct {
 	ackWait    time.Duration
 	taskLength int64
+	goneAfter  time.Duration
 }
 
 // redisTopic is a cached length, guarded by the driver's lock.
@@ -87,7 +88,7 @@ func newRedisDriver(ctx context.Context, cfg Config) (driver, error) {
 	d := &redisDriver{
 		log: cfg.Log, rdb: redis.NewClient(opts), readers: redis.NewClient(&blocking),
 		name:   fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8])),
-		tests:  redisLimits{ackWait: ackWait, taskLength: redisTaskLength},
+		limits: redisLimits{ackWait: ackWait, taskLength: redisTaskLength, goneAfter: redisGoneAfter},
 		topics: make(map[string]*redisTopic),
 	}
 	background, cancel := context.WithCancel(context.Background())
@@ -159,7 +160,7 @@ func (d *redisDriver) publish(ctx context.Context, topic string, delivery Delive
 		}
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err, unsent := d.add(ctx, entries)
+		unsent, err := d.add(ctx, entries)
 		if err == nil || !unsent || !sleep(ctx, jitter(wait)) {
 			return err
 		}
@@ -168,10 +169,10 @@ func (d *redisDriver) publish(ctx context.Context, topic string, delivery Delive
 
 // add stores entries in one go. It tells if nothing was stored for certain, so
 // that trying again doubles nothing.
-func (d *redisDriver) add(ctx context.Context, entries []*redis.XAddArgs) (err error, unsent bool) {
+func (d *redisDriver) add(ctx context.Context, entries []*redis.XAddArgs) (unsent bool, err error) {
 	if len(entries) == 1 { // the common case spares the pipeline
 		err = d.rdb.XAdd(ctx, entries[0]).Err()
-		return err, redisUnsent(err)
+		return redisUnsent(err), err
 	}
 	pipe := d.rdb.Pipeline()
 	for _, e := range entries {
@@ -185,7 +186,7 @@ func (d *redisDriver) add(ctx context.Context, entries []*redis.XAddArgs) (err e
 		}
 		unsent = unsent && redisUnsent(cmd.Err())
 	}
-	return err, unsent
+	return unsent, err
 }
 
 // redisUnsent tells if err proves that the server did not carry out the command.
@@ -212,7 +213,7 @@ func (d *redisDriver) admit(ctx context.Context, topic string) error {
 	d.mu.Unlock()
 	if due {
 		n, err := d.rdb.XLen(ctx, topic).Result()
-		if err == nil && n >= d.tests.taskLength {
+		if err == nil && n >= d.limits.taskLength {
 			if err = d.tidy(ctx, topic); err == nil {
 				n, err = d.rdb.XLen(ctx, topic).Result()
 			}
@@ -225,7 +226,7 @@ func (d *redisDriver) admit(ctx context.Context, topic string) error {
 		t.length = n
 		d.mu.Unlock()
 	}
-	if length >= d.tests.taskLength {
+	if length >= d.limits.taskLength {
 		return fmt.Errorf("redis holds %d tasks on %s that not every function has handled: start its functions, or remove the group of one that is no more (XINFO GROUPS, XGROUP DESTROY)", length, topic)
 	}
 	return nil
@@ -264,11 +265,14 @@ func (d *redisDriver) keepTidy(ctx context.Context) {
 		d.mu.Unlock()
 		for _, topic := range topics {
 			err := d.tidy(ctx, topic)
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
 			if redis.HasErrorPrefix(err, "NOPERM") {
 				d.warnOnce.Do(func() {
 					d.log.Warn("handled tasks stay in redis until its memory is full: allow the user EVAL, EVALSHA, XINFO, XPENDING, XTRIM and XGROUP", "error", err)
 				})
-			} else if err != nil && ctx.Err() == nil {
+			} else {
 				d.log.Debug("tidying a topic", "topic", topic, "error", err)
 			}
 		}
@@ -313,7 +317,7 @@ return redis.call('XTRIM', KEYS[1], 'MINID', '~', keep, 'LIMIT', 0)
 func (d *redisDriver) tidy(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	return redisTidy.Run(ctx, d.rdb, []string{topic}, redisGoneAfter.Milliseconds()).Err()
+	return redisTidy.Run(ctx, d.rdb, []string{topic}, d.limits.goneAfter.Milliseconds()).Err()
 }
 
 // redisEncode returns the fields of msg in the wire format of watermill-redisstream,

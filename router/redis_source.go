@@ -140,7 +140,7 @@ func (s *redisTasks) claim(ctx context.Context, most int) ([]*delivered, error) 
 	var from string
 	err := s.read(ctx, func(ctx context.Context) (err error) {
 		entries, from, err = s.conn.XAutoClaim(ctx, &redis.XAutoClaimArgs{
-			Stream: s.sub.topic, Group: s.sub.group, Consumer: s.consumer, MinIdle: s.d.tests.ackWait, Start: s.claimFrom, Count: int64(most),
+			Stream: s.sub.topic, Group: s.sub.group, Consumer: s.consumer, MinIdle: s.d.limits.ackWait, Start: s.claimFrom, Count: int64(most),
 		}).Result()
 		return err
 	})
@@ -273,8 +273,11 @@ func (s *redisEvents) check(ctx context.Context) error {
 	if info.EntriesAdded > 0 && missed > 0 {
 		log.Warn("events were dropped: the function is slower than its publishers, or was away for too long", "dropped", missed)
 		s.ordinal += missed
-		s.save()
 	}
+	if info.LastGeneratedID == s.last {
+		s.ordinal = info.EntriesAdded // also after a stream began anew with higher ids
+	}
+	s.save()
 	return nil
 }
 

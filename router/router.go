@@ -115,6 +115,7 @@ type Router struct {
 	functions []string
 	running   bool
 
+	ended     chan struct{} // closed when Run returns
 	draining  chan struct{}
 	drainOnce sync.Once
 	abandon   context.CancelFunc
@@ -159,7 +160,7 @@ func New(ctx context.Context, cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, log: cfg.Log, drv: drv, wm: wm, validate: validate, metrics: m,
-		subs: make(map[string]*subscriber), draining: make(chan struct{}),
+		subs: make(map[string]*subscriber), draining: make(chan struct{}), ended: make(chan struct{}),
 	}
 	r.abandoned, r.abandon = context.WithCancel(context.Background())
 	return r, nil
@@ -177,7 +178,7 @@ func (r *Router) Functions() []string {
 	return slices.Compact(names)
 }
 
-// Run subscribes the functions and works until Shutdown or until ctx ends, in
+// Run, which is called once, subscribes the functions and works until Shutdown or until ctx ends, in
 // which case messages in flight are given up after the handlers' contexts ended:
 // prefer Shutdown. It returns an error if a function cannot be subscribed.
 func (r *Router) Run(ctx context.Context) error {
@@ -185,6 +186,7 @@ func (r *Router) Run(ctx context.Context) error {
 	r.running = true
 	declare := r.declare
 	r.mu.Unlock()
+	defer close(r.ended)
 	for _, name := range r.cfg.Functions {
 		if !slices.Contains(r.functions, name) {
 			return fmt.Errorf("router: there is no function %q; there are %s", name, strings.Join(r.Functions(), ", "))
@@ -261,11 +263,25 @@ func (r *Router) Drain(ctx context.Context) error {
 	r.drainOnce.Do(func() { close(r.draining) })
 	stop := context.AfterFunc(ctx, r.abandon)
 	defer stop()
-	if err := r.wm.Close(); err != nil {
-		return fmt.Errorf("router: drain: %w", err)
+	// Closing the subscribers and not Watermill's router, which would cancel the
+	// contexts of what is in flight. It ends by itself with its last subscriber.
+	r.mu.Lock()
+	running := r.running
+	var closing sync.WaitGroup
+	for _, s := range r.subs {
+		closing.Go(func() { _ = s.Close() }) // never fails
 	}
+	r.mu.Unlock()
+	closing.Wait()
 	if ctx.Err() != nil {
 		return fmt.Errorf("router: drain: functions were still running: %w", ctx.Err())
+	}
+	if running {
+		select {
+		case <-r.ended:
+		case <-ctx.Done():
+			return fmt.Errorf("router: drain: %w", ctx.Err())
+		}
 	}
 	return nil
 }

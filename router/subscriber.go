@@ -29,12 +29,12 @@ type subscriber struct {
 	abandoned context.Context
 	abandon   context.CancelFunc
 	drain     time.Duration // how long Close waits for handlers; 0 means until the router abandons them
-	closing context.Context
-	close   context.CancelFunc
-	wg      sync.WaitGroup
-	mu      sync.Mutex // orders Subscribe and Close
-	down    atomic.Int32
-	lastErr atomic.Value // error of the source that failed last
+	closing   context.Context
+	close     context.CancelFunc
+	wg        sync.WaitGroup
+	mu        sync.Mutex // orders Subscribe and Close
+	down      atomic.Int32
+	lastErr   atomic.Value // error of the source that failed last
 }
 
 func newSubscriber(drv driver, d Delivery, group string, lanes int, abandoned context.Context, log *slog.Logger, m *metrics) *subscriber {

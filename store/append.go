@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -133,8 +132,8 @@ func talkOf(a, b string) (string, error) {
 // writeAppends is the goroutine that commits what Append queues, until the queue
 // is closed and empty. It sets its own pace: it takes whatever gathered while
 // the last commit was under way, so that a lone message waits for nobody and a
-// crowd shares the cost of the disk. ctx bounds its wait for other processes.
-func (s *Store) writeAppends(ctx context.Context) {
+// crowd shares the cost of the disk.
+func (s *Store) writeAppends() {
 	defer close(s.writerDone)
 	batch := make([]*pending, 0, maxBatch)
 	for first := range s.queue {
@@ -149,20 +148,20 @@ func (s *Store) writeAppends(ctx context.Context) {
 				more = false
 			}
 		}
-		s.commit(ctx, batch)
+		s.commit(batch)
 		clear(batch)
 	}
 }
 
 // commit stores the batch in one transaction and answers every caller.
-func (s *Store) commit(ctx context.Context, batch []*pending) {
+func (s *Store) commit(batch []*pending) {
 	start := time.Now()
 	known := 0
-	err := s.write(ctx, func(tx *sql.Tx) error {
+	err := s.write(s.life, func(tx *sql.Tx) error {
 		known = 0
 		// Under the lock nothing waits for anybody, and a context that can end
 		// costs a goroutine for every statement.
-		work := context.WithoutCancel(ctx)
+		work := context.WithoutCancel(s.life)
 		stmt := tx.StmtContext(work, s.insert)
 		defer stmt.Close()
 		for _, p := range batch {
@@ -183,9 +182,6 @@ func (s *Store) commit(ctx context.Context, batch []*pending) {
 		}
 		return nil
 	})
-	if errors.Is(err, context.Canceled) {
-		err = fmt.Errorf("%w: another process held the database until the end", ErrClosed)
-	}
 	s.metrics.committed(len(batch), known, time.Since(start), err)
 	for _, p := range batch {
 		if err != nil {

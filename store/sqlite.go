@@ -195,7 +195,10 @@ func (s *Store) checkWritable(ctx context.Context) error {
 //
 // synchronous is FULL: a commit is on disk when it returns. With NORMAL, SQLite's
 // advice for WAL, a power cut takes back the last commits, and the broker has
-// already forgotten their tasks.
+// already forgotten their tasks. On a virtual disk with ext4, FULL cost 0.2 ms
+// more for a lone message (0.06 to 0.25 ms) and, thanks to group commit, a third
+// of the throughput of 64 writers (98,000 to 66,000 messages/s): still far more
+// than a broker confirms.
 func writerDSN(path string) string {
 	return fileURI(path, url.Values{
 		"_txlock": {"immediate"},
@@ -228,11 +231,17 @@ func fileURI(path string, params url.Values) string {
 }
 
 // write runs fn in a transaction that has the write lock, again if another
-// process had it, until ctx ends or lockWait has passed. fn may run twice.
+// process had it, until ctx ends, lockWait has passed, or Close gives up. fn may
+// run twice.
 func (s *Store) write(ctx context.Context, fn func(*sql.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	return s.explain(retryBusy(ctx, func() error { return s.tryWrite(ctx, fn) }))
+	defer context.AfterFunc(s.life, cancel)()
+	err := retryBusy(ctx, func() error { return s.tryWrite(ctx, fn) })
+	if s.life.Err() != nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: another process held the database %s until the end", ErrClosed, s.path)
+	}
+	return s.explain(err)
 }
 
 func (s *Store) tryWrite(ctx context.Context, fn func(*sql.Tx) error) error {

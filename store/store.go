@@ -104,8 +104,12 @@ type Store struct {
 	page   *sql.Stmt
 
 	queue      chan *pending
-	writerDone chan struct{}      // closed when the append goroutine has ended
-	stopWriter context.CancelFunc // ends its wait for a lock that another process holds
+	writerDone chan struct{} // closed when the append goroutine has ended
+
+	// life ends when Close gives up; it ends every wait for the write lock. It is
+	// the store's own and no call's.
+	life context.Context
+	end  context.CancelFunc
 
 	mu       sync.Mutex
 	closed   bool
@@ -133,16 +137,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		queue:          make(chan *pending, appendQueue),
 		writerDone:     make(chan struct{}),
 	}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("store: register metrics: %w", err)
 	}
 	if err := s.openSQLite(ctx, cfg); err != nil {
+		s.end()
 		return nil, fmt.Errorf("store: %w", errors.Join(err, s.closeDatabase()))
 	}
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stopWriter = stop
-	go s.writeAppends(work)
+	go s.writeAppends()
 	return s, nil
 }
 
@@ -182,11 +186,11 @@ func (s *Store) close() error {
 	s.mu.Unlock()
 
 	// The append goroutine runs until no call can send to it any more. When the
-	// time is up it stops waiting for locks, so that every call gets an answer.
+	// time is up nobody waits for locks any longer, so that every call gets an answer.
 	var late error
 	overdue := time.AfterFunc(closeTimeout, func() {
 		s.log.Warn("store: close gives up what is still in flight", "after", closeTimeout)
-		s.stopWriter()
+		s.end()
 	})
 	s.inFlight.Wait()
 	close(s.queue)
@@ -194,7 +198,7 @@ func (s *Store) close() error {
 	if !overdue.Stop() {
 		late = fmt.Errorf("store: close: calls were still in flight after %s", closeTimeout)
 	}
-	s.stopWriter()
+	s.end()
 	if err := s.closeDatabase(); err != nil {
 		return errors.Join(late, fmt.Errorf("store: close: %w", err))
 	}

@@ -51,8 +51,7 @@ const app = {
       const session = await getSession();
       app.mode = session.mode;
       const known = session.name || (session.mode === 'open' ? storage.get('burrow.name') : '');
-      if (known && session.mode === 'open') await app.signIn(known);
-      else if (known) app.enter(known);
+      if (known) app.enter(known);
       else app.ask('');
     } catch (err) {
       app.trouble = err.message;
@@ -133,7 +132,7 @@ const app = {
     try {
       const session = await getSession();
       app.mode = session.mode;
-      if (session.mode === 'guest' && session.name !== name) await postSession(name);
+      if (session.name !== name) await postSession(name);
       return true;
     } catch (err) {
       const refused = err instanceof ApiError && [400, 401, 403, 409].includes(err.status);

@@ -1,7 +1,7 @@
 // Where one writes, and the notices about what was written.
 import { html, useLayoutEffect, useRef, useState } from './html.js';
 import { ROOM, clean } from './logic.js';
-import { Icon } from './parts.js';
+import { Icon, touch } from './parts.js';
 
 // No server takes more than this, however it is configured; a longer frame would
 // cost the connection.
@@ -29,8 +29,7 @@ export function Composer({ chat, talk, state }) {
   };
   useLayoutEffect(() => {
     put(chat.drafts.get(talk.key) ?? '');
-    // On a touch screen the focus would push a keyboard over what one came to read.
-    if (!matchMedia('(pointer: coarse)').matches) area.current.focus();
+    if (!touch()) area.current.focus();
   }, [chat, talk.key]);
 
   const onInput = () => {

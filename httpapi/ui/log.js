@@ -8,10 +8,14 @@ import { dayOf, fullTimeOf, hue, links, timeOf } from './text.js';
 const NEAR_END = 60; // px from the end that still count as being there
 const NEAR_START = 200; // px from the start at which older messages are fetched
 
+// The lower edge, because a message loses the name above it when older ones of
+// the same person come before it.
+const endOf = (element) => element.offsetTop + element.offsetHeight;
+
 /** Log shows a talk of chat. It is made anew for each talk (by its key). */
 export function Log({ chat, talk }) {
   const box = useRef();
-  const anchor = useRef(null); // what is read: {element, top}
+  const anchor = useRef(null); // what is read: {element, end}
   const lastRead = useRef(''); // id of the newest message when one was at the end
   const newestRef = useRef(0); // of the outbox
   const [atEnd, setAtEnd] = useState(true);
@@ -34,10 +38,10 @@ export function Log({ chat, talk }) {
     let high = items.length - 1;
     while (low < high) {
       const mid = (low + high) >> 1;
-      if (items[mid].offsetTop + items[mid].offsetHeight > scrollTop) high = mid;
+      if (endOf(items[mid]) > scrollTop) high = mid;
       else low = mid + 1;
     }
-    anchor.current = items[low] ? { element: items[low], top: items[low].offsetTop } : null;
+    anchor.current = items[low] ? { element: items[low], end: endOf(items[low]) } : null;
   };
   const fetchOlder = () => {
     if (!chat.connected || !chat.settled || talk.loading || talk.trouble || talk.hasMore === false) return;
@@ -60,7 +64,7 @@ export function Log({ chat, talk }) {
 
     const at = anchor.current;
     if (stuck.current) toEnd();
-    else if (at?.element.isConnected) box.current.scrollTop += at.element.offsetTop - at.top;
+    else if (at?.element.isConnected) box.current.scrollTop += endOf(at.element) - at.end;
     if (stuck.current) lastRead.current = talk.messages.at(-1)?.id ?? '';
     remember();
   });

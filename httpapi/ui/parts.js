@@ -4,10 +4,18 @@ import { hue, initials } from './text.js';
 
 /** Avatar is a round mark with the initials of a name; `online` adds the dot. */
 export function Avatar({ name, online, small }) {
-  return html`<span class=${`avatar ${small ? 'small' : ''}`} style=${{ '--hue': hue(name) }} aria-hidden="true">
-    ${initials(name)}${online !== undefined && html`<i class=${online ? 'dot on' : 'dot'}></i>`}
+  // The letters are drawn by the style sheet: they are a picture, not text to be
+  // read aloud, found or copied.
+  return html`<span class=${`avatar ${small ? 'small' : ''}`} style=${{ '--hue': hue(name) }} data-initials=${initials(name)} aria-hidden="true">
+    ${online !== undefined && html`<i class=${online ? 'dot on' : 'dot'}></i>`}
   </span>`;
 }
+
+/**
+ * touch tells whether fingers are the main pointer. There the composer is not
+ * focused by itself: a keyboard would cover what one came to read.
+ */
+export const touch = () => matchMedia('(pointer: coarse)').matches;
 
 const icons = {
   menu: 'M4 7h16M4 12h16M4 17h16',

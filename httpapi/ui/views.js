@@ -3,7 +3,7 @@ import { Composer } from './composer.js';
 import { html, useEffect, useRef, useState } from './html.js';
 import { Log } from './log.js';
 import { ROOM, nameProblem } from './logic.js';
-import { Avatar, Icon, Logo } from './parts.js';
+import { Avatar, Icon, Logo, touch } from './parts.js';
 
 const PHONE = '(max-width: 640px)'; // as in style.css
 
@@ -75,29 +75,37 @@ function ChatPage({ app }) {
   const [drawer, setDrawer] = useState(false);
   const menu = useRef();
   const sidebar = useRef();
+  const main = useRef();
+  const picked = useRef(false); // the drawer was closed by choosing a talk
   const open = phone && drawer;
   const talk = chat.talks.get(chat.active);
   const elsewhere = chat.unread - talk.unread;
 
-  // The drawer takes the focus and gives it back, unless the composer has taken it.
+  const write = () => main.current.querySelector('textarea').focus();
+  // The drawer takes the focus, and hands it on when it is gone; not before,
+  // because all the rest is inert until then.
   useEffect(() => {
     if (!open) return undefined;
-    const drawn = sidebar.current;
-    drawn.querySelector('[aria-current]')?.focus();
+    picked.current = false;
+    sidebar.current.querySelector('[aria-current]')?.focus();
     return () => {
-      const at = document.activeElement;
-      if (at === null || at === document.body || drawn.contains(at)) menu.current?.focus();
+      if (!main.current) return;
+      if (picked.current && !touch()) write();
+      else menu.current.focus();
     };
   }, [open]);
   const close = () => setDrawer(false);
   const pick = (key) => {
     chat.open(key);
+    app.draw(); // at once: what is typed next must not go to the talk before
+    picked.current = true;
     setDrawer(false);
+    if (!phone && !touch()) write();
   };
   return html`<div class="chat" onKeyDown=${(e) => { if (open && e.key === 'Escape') close(); }}>
     <${Sidebar} app=${app} open=${open} phone=${phone} pick=${pick} nav=${sidebar} />
     ${open && html`<div class="backdrop" onClick=${close}></div>`}
-    <main inert=${open}>
+    <main ref=${main} inert=${open}>
       <header>
         <button type="button" class="iconbutton menu" ref=${menu} aria-expanded=${open ? 'true' : 'false'} aria-controls="sidebar" onClick=${() => setDrawer(true)}
           aria-label=${elsewhere > 0 ? `Talks and people, ${elsewhere} unread` : 'Talks and people'}>
@@ -124,29 +132,28 @@ function Heading({ chat, talk }) {
 }
 
 function Badge({ count }) {
-  return count > 0 && html`<span class="badge" data-testid="unread" aria-hidden="true">${count > 999 ? '999+' : count}</span>`;
+  return count > 0 && html`<span class="badge" data-testid="unread">${count > 999 ? '999+' : count}</span><span class="hidden"> unread</span>`;
 }
-
-const withUnread = (label, count) => (count > 0 ? `${label}, ${count} unread` : label);
 
 function Sidebar({ app, open, phone, pick, nav }) {
   const { chat } = app;
   const room = chat.talks.get(ROOM);
   const talks = chat.privateTalks;
   const people = [...chat.online].filter((name) => name !== chat.me).sort((a, b) => a.localeCompare(b));
+  const present = (name) => chat.connected && chat.online.has(name);
   const current = (key) => (chat.active === key ? 'true' : undefined);
   return html`<nav id="sidebar" ref=${nav} class=${open ? 'open' : ''} aria-label="Talks and people" inert=${phone && !open}>
     <div class="brand"><${Logo} /><span>Burrow</span></div>
     <div class="scroll">
-      <button type="button" class="entry" data-testid="tab-global" aria-current=${current(ROOM)} aria-label=${withUnread('Global room', room.unread)} onClick=${() => pick(ROOM)}>
+      <button type="button" class="entry" data-testid="tab-global" aria-current=${current(ROOM)} onClick=${() => pick(ROOM)}>
         <span class="avatar room small" aria-hidden="true"><${Icon} name="room" /></span>
         <span class="name">Global room</span><${Badge} count=${room.unread} />
       </button>
       ${talks.length > 0 && html`<h2 id="talks">Private talks</h2>
         <ul aria-labelledby="talks">${talks.map((talk) => html`<li key=${talk.key}>
-          <button type="button" class="entry" data-testid="talk" data-user=${talk.key} aria-current=${current(talk.key)} onClick=${() => pick(talk.key)}
-            aria-label=${withUnread(`${talk.key}, private talk, ${chat.online.has(talk.key) ? 'online' : 'offline'}`, talk.unread)}>
-            <${Avatar} small name=${talk.key} online=${chat.connected && chat.online.has(talk.key)} /><span class="name"><bdi>${talk.key}</bdi></span><${Badge} count=${talk.unread} />
+          <button type="button" class="entry" data-testid="talk" data-user=${talk.key} aria-current=${current(talk.key)} onClick=${() => pick(talk.key)}>
+            <${Avatar} small name=${talk.key} online=${present(talk.key)} /><span class="name"><bdi>${talk.key}</bdi></span>
+            <span class="hidden">${present(talk.key) ? ', online ' : ', offline '}</span><${Badge} count=${talk.unread} />
           </button></li>`)}
         </ul>`}
       <h2 id="people">Online <span class="count">${chat.online.size}</span></h2>
@@ -155,7 +162,7 @@ function Sidebar({ app, open, phone, pick, nav }) {
           <div class="entry me" data-testid="user" data-user=${chat.me}><${Avatar} small name=${chat.me} online=${chat.connected} /><span class="name"><bdi>${chat.me}</bdi></span><span class="you">you</span></div>
         </li>`}
         ${people.map((name) => html`<li key=${name}>
-          <button type="button" class="entry" data-testid="user" data-user=${name} aria-label=${`Talk to ${name} privately`} onClick=${() => pick(name)}>
+          <button type="button" class="entry" data-testid="user" data-user=${name} title=${`Talk to ${name} privately`} onClick=${() => pick(name)}>
             <${Avatar} small name=${name} online=${chat.connected} /><span class="name"><bdi>${name}</bdi></span>
           </button></li>`)}
       </ul>

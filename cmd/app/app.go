@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"burrow/auth"
+	"burrow/config"
+	"burrow/gen/chat"
+	"burrow/handlers"
+	"burrow/httpapi"
+	"burrow/httpapi/ui"
+	"burrow/presence"
+	"burrow/router"
+	"burrow/store"
+)
+
+// functionNames are the functions that -functions takes.
+var functionNames = []string{"broadcast", "presence", "archive", deadLetters}
+
+// deadLetters is the function whose own failures make no dead letters.
+const deadLetters = "dead-letters"
+
+// node is one running Burrow: the system on one screen.
+type node struct {
+	cfg    *config.Config
+	opts   options
+	log    *slog.Logger
+	store  *store.Store
+	router *router.Router
+	online *presence.Tracker // nil without the edge
+	edge   *httpapi.Server   // nil with -edge=false
+	spoke  bool              // other nodes may know of this one
+}
+
+// newNode opens the store, connects to the broker and takes the address. Nothing
+// runs yet. After an error nothing is left open.
+func newNode(ctx context.Context, cfg *config.Config, opts options, log *slog.Logger) (_ *node, err error) {
+	n := &node{cfg: cfg, opts: opts, log: log}
+	defer func() {
+		if err != nil {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Timeout)
+			defer cancel()
+			_ = n.stop(stop) // the first error is the one to tell
+		}
+	}()
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	storeCfg := cfg.Store
+	storeCfg.DataDir, storeCfg.Log, storeCfg.Metrics = cfg.DataDir, log, metrics
+	if n.store, err = store.Open(ctx, storeCfg); err != nil {
+		return nil, err
+	}
+
+	routerCfg := cfg.Broker
+	routerCfg.DataDir, routerCfg.Log, routerCfg.Metrics = cfg.DataDir, log, metrics
+	routerCfg.Functions, routerCfg.Memory = opts.functions, opts.memory
+	routerCfg.Route, routerCfg.DeadLetter = handlers.Route, n.deadLetter
+	if n.router, err = router.New(ctx, routerCfg); err != nil {
+		return nil, err
+	}
+	if opts.edge {
+		if err = n.newEdge(metrics); err != nil {
+			return nil, err
+		}
+	}
+	return n, n.handle()
+}
+
+func (n *node) newEdge(metrics *prometheus.Registry) error {
+	cfg := n.cfg
+	authCfg := cfg.Auth
+	authCfg.DataDir = cfg.DataDir
+	guests, err := auth.New(authCfg, claims{n.store})
+	if err != nil {
+		return err
+	}
+	if authCfg.Mode == auth.ModeOpen {
+		n.log.Warn("auth.mode is open: everyone is who they say they are; use it for demos and tests only")
+	}
+	presenceCfg := cfg.Presence
+	presenceCfg.Log, presenceCfg.Metrics = n.log, metrics
+	presenceCfg.OnChange = func(user string, online bool) { n.edge.Status(user, online) }
+	n.online = presence.New(presenceCfg, presenceEvents{n.router})
+
+	n.edge, err = httpapi.New(httpapi.Config{
+		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History,
+		ListLimit:      cfg.Presence.ListLimit,
+		ArchivePrivate: cfg.Store.ArchivePrivate,
+		Publisher:      n.router,
+		Auth:           guests,
+		Archive:        archive{n.store},
+		Presence:       n.online,
+		Checks:         map[string]httpapi.Checker{"broker": n.router.Check, "store": n.store.Ping},
+		UI:             ui.Files,
+		Log:            n.log, Metrics: metrics, Gatherer: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	for _, needed := range []string{"broadcast", "presence"} {
+		if n.opts.functions != nil && !slices.Contains(n.opts.functions, needed) {
+			n.log.Warn("the edge is on without the function that feeds it; its users will not see everything", "function", needed)
+		}
+	}
+	return n.edge.Listen()
+}
+
+// handle says what the system does. A node without the edge has nobody to show a
+// message to, so there the events have no function.
+func (n *node) handle() error {
+	store := &handlers.Archive{Messages: n.store, Private: n.cfg.Store.ArchivePrivate, MessageID: router.MessageID}
+	letters := &handlers.DeadLetters{Letters: n.store}
+	err := errors.Join(
+		router.Handle(n.router, "archive", store.Handle),
+		router.Handle(n.router, deadLetters, letters.Handle),
+	)
+	if n.edge == nil {
+		return err
+	}
+	talk := &handlers.Broadcast{Rooms: n.edge}
+	online := &handlers.Presence{Leases: n.online}
+	return errors.Join(err,
+		router.Handle(n.router, "broadcast", talk.Handle),
+		router.Handle(n.router, "presence", online.Status),
+		router.Handle(n.router, "presence", online.State),
+		router.Handle(n.router, "presence", online.Request),
+	)
+}
+
+// run works until ctx ends, then stops from the outside in. It returns nil after
+// an orderly stop.
+func (n *node) run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a signal asks us to stop, not to drop work
+	defer cancel()
+	failed := make(chan error, 3) // one for each part
+	running := 0
+	start := func(part func(context.Context) error) {
+		running++
+		go func() { failed <- part(work) }()
+	}
+
+	start(n.router.Run)
+	err := n.started(ctx, failed, start)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			n.log.Info("stopping; a second signal ends it at once")
+		case err = <-failed:
+			running--
+		}
+	}
+	stop, cancelStop := context.WithTimeout(work, n.cfg.Shutdown.Timeout)
+	defer cancelStop()
+	err = errors.Join(err, n.stop(stop))
+	cancel()
+	for range running {
+		if e := <-failed; e != nil && !errors.Is(e, context.Canceled) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// started brings the node up in order: functions first, then what it missed, then
+// the door.
+func (n *node) started(ctx context.Context, failed <-chan error, start func(func(context.Context) error)) error {
+	select {
+	case <-n.router.Running():
+	case err := <-failed:
+		return errors.Join(errors.New("the functions did not start"), err)
+	case <-ctx.Done():
+		return nil
+	}
+	f := n.router.Features()
+	log := n.log.With("broker", n.cfg.Broker.Driver, "durable", f.Durable, "shared", f.Shared)
+	if n.edge == nil {
+		log.Info("burrow works, without an edge", "functions", n.router.Functions())
+		n.tell("")
+		return nil
+	}
+	if err := n.edge.Seed(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("read the latest messages: %w", err)
+	}
+	n.spoke = true
+	start(n.online.Run)
+	start(n.edge.Run)
+	log.Info("burrow is open", "addr", n.edge.Addr(), "page", pageURL(n.edge.Addr()))
+	n.tell(n.edge.Addr())
+	return nil
+}
+
+func (n *node) tell(addr string) {
+	if n.opts.started != nil {
+		n.opts.started(addr)
+	}
+}
+
+// check asks every part if it works.
+func (n *node) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return errors.Join(n.store.Ping(ctx), n.router.Ping(ctx))
+}
+
+// stop ends the parts from the outside in: sessions, presence, functions, the
+// store that they write to, the broker. What is nil was never started.
+func (n *node) stop(ctx context.Context) error {
+	var errs []error
+	if n.edge != nil {
+		errs = append(errs, n.edge.Shutdown(ctx))
+	}
+	if n.spoke {
+		errs = append(errs, n.online.Shutdown(ctx))
+	}
+	if n.router != nil {
+		errs = append(errs, n.router.Drain(ctx))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.router != nil {
+		errs = append(errs, n.router.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// deadLetter sends what a function gave up on to the function that keeps it: a
+// task, so that it waits on the broker while the store is away.
+func (n *node) deadLetter(ctx context.Context, l router.DeadLetter) error {
+	n.log.Error("a function gave up on a message", "function", l.Function, "topic", l.Topic,
+		"message", l.MessageID, "attempts", l.Attempts, "error", l.Err)
+	if l.Function == deadLetters {
+		return l.Err // comes again, until the store takes it
+	}
+	return n.router.Publish(ctx, letterOf(l))
+}
+
+// archive reads the store for the edge.
+type archive struct{ store *store.Store }
+
+func (a archive) Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, Users: users})
+}

@@ -1,0 +1,177 @@
+package httpapi
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"burrow/auth"
+)
+
+// cookieName is the cookie that proves a name.
+const cookieName = "burrow_session"
+
+// connect opens a WebSocket for the user in the path. The order of the checks is part of the
+// protocol: a wrong name is a wrong name for whoever asks.
+func (s *Server) connect(c echo.Context) error {
+	r := c.Request()
+	// Echo unescapes parameters or not, depending on the path; so this takes the escaped path,
+	// and unescapes it once.
+	raw, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), "/ws/"))
+	if err != nil {
+		return errInvalidClientID
+	}
+	user, err := auth.ValidName(raw)
+	if err != nil {
+		return errInvalidClientID
+	}
+	if err := checkUpgrade(r); err != nil {
+		return err
+	}
+	if !s.originAllowed(r) {
+		return errForeignOrigin
+	}
+	var expires time.Time
+	if s.cfg.Auth.Mode() != modeOpen {
+		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
+		if err != nil {
+			return authError(err)
+		}
+		if session.Name != user {
+			return errOtherName
+		}
+		expires = session.Expires
+	}
+	select {
+	case <-s.seeded:
+	default:
+		return errStarting
+	}
+	if !s.connections.enter(s.cfg.Edge.MaxConnections) {
+		if s.draining.Load() {
+			return errDraining
+		}
+		return errFull
+	}
+	conn, buffered, err := c.Response().Hijack()
+	if err != nil {
+		s.connections.leave()
+		return fmt.Errorf("httpapi: hijack: %w", err)
+	}
+	c.Response().Committed = true
+
+	// Only what the upgrade looks at: the request itself would stay in memory until the end
+	// of the session.
+	upgrade := &http.Request{Method: http.MethodGet, Host: r.Host, URL: &url.URL{Path: "/"}, Header: http.Header{}}
+	for _, name := range []string{"Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key", "Origin"} {
+		if v, ok := r.Header[name]; ok {
+			upgrade.Header[name] = v
+		}
+	}
+	sess := s.newSession(conn, user, expires)
+	go func() {
+		defer s.connections.leave()
+		sess.run(func(conn net.Conn) error {
+			return s.melody.HandleRequest(&hijacked{conn: conn, buffered: buffered}, upgrade)
+		})
+	}()
+	return nil
+}
+
+// checkUpgrade reports whether r is a WebSocket handshake that will succeed.
+func checkUpgrade(r *http.Request) error {
+	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") ||
+		!hasToken(r.Header, "Sec-Websocket-Version", "13") {
+		return errUpgradeRequired
+	}
+	if r.Header.Get("Sec-Websocket-Key") == "" {
+		return badRequest("the header Sec-WebSocket-Key is missing")
+	}
+	return nil
+}
+
+// hasToken reports whether the comma-separated header holds the token.
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h[name] {
+		for t := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// originAllowed reports whether the page that sent r may use this server: it is our own, or
+// one of http.allowed_origins. A request without Origin is not from a page.
+func (s *Server) originAllowed(r *http.Request) bool {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return true
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	for _, allowed := range s.cfg.HTTP.AllowedOrigins {
+		if allowed == "*" {
+			return true
+		}
+	}
+	origin, err := parseOrigin(origins[0])
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(origin.Host, r.Host) {
+		return true
+	}
+	for _, raw := range s.cfg.HTTP.AllowedOrigins {
+		if allowed, err := parseOrigin(raw); err == nil && allowed.Scheme == origin.Scheme && allowed.Host == origin.Host {
+			return true
+		}
+	}
+	return false
+}
+
+// cookieOf returns the value of the session cookie, or "".
+func cookieOf(r *http.Request) string {
+	c, err := r.Cookie(cookieName)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// retryReason tells a client of a server that stops when to come back: each at a time of its own,
+// and the more there are (n), the wider apart.
+func (s *Server) retryReason(n int) string {
+	spread := min(4500, 500+4*n)
+	return fmt.Sprintf("retry-ms=%d", 500+rand.IntN(spread+1))
+}
+
+// hijacked hands a connection that was taken from net/http to melody. Everything that could
+// make the upgrade answer with an HTTP error was checked before; should it try all the same,
+// the answer is lost and the connection closed.
+type hijacked struct {
+	conn     net.Conn
+	buffered *bufio.ReadWriter
+	header   http.Header
+}
+
+func (h *hijacked) Header() http.Header {
+	if h.header == nil {
+		h.header = http.Header{}
+	}
+	return h.header
+}
+
+func (h *hijacked) Write(p []byte) (int, error) { return len(p), nil }
+func (h *hijacked) WriteHeader(int)             {}
+
+func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn, h.buffered, nil }

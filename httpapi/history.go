@@ -1,0 +1,183 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"burrow/auth"
+)
+
+const (
+	defaultPage = 50
+	maxPage     = 100
+	// seedTimeout bounds the second Seed, which nobody waits for.
+	seedTimeout = 30 * time.Second
+)
+
+// historyPage is the answer of /api/history, oldest message first.
+type historyPage struct {
+	Messages []*chatFrame `json:"messages"`
+	HasMore  bool         `json:"has_more"`
+}
+
+// history answers with a page of the global talk, or with ?with= of the private talk of the
+// one who asks and another user.
+func (s *Server) history(c echo.Context) error {
+	q := c.QueryParams()
+	me, err := s.reader(c.Request(), q)
+	if err != nil {
+		return err
+	}
+	before, limit, err := pageOf(q)
+	if err != nil {
+		return err
+	}
+	var users [2]string
+	if raw := q.Get("with"); raw != "" && raw != everyone {
+		with, err := auth.ValidName(raw)
+		if err != nil {
+			return errInvalidUser
+		}
+		if me == "" {
+			return errInvalidClientID // Open mode, and the client did not say who it is.
+		}
+		users = [2]string{me, with}
+	}
+	page, err := s.page(c.Request().Context(), before, limit, users)
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, http.StatusOK, page)
+}
+
+// reader returns who asks: the cookie's user, or in open mode whom client_id names, if anybody.
+func (s *Server) reader(r *http.Request, q url.Values) (string, error) {
+	if s.cfg.Auth.Mode() != modeOpen {
+		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
+		return session.Name, authError(err)
+	}
+	raw := q.Get("client_id")
+	if raw == "" {
+		return "", nil
+	}
+	name, err := auth.ValidName(raw)
+	if err != nil {
+		return "", errInvalidClientID
+	}
+	return name, nil
+}
+
+// pageOf reads which page is asked for.
+func pageOf(q url.Values) (before string, limit int, err error) {
+	if raw := q.Get("before"); raw != "" {
+		id, err := uuid.Parse(raw)
+		if err != nil || len(raw) != 36 {
+			return "", 0, badRequest("before must be the id of a message")
+		}
+		before = id.String()
+	}
+	limit = defaultPage
+	if raw := q.Get("limit"); raw != "" {
+		if limit, err = strconv.Atoi(raw); err != nil || limit < 1 || limit > maxPage {
+			return "", 0, badRequest(fmt.Sprintf("limit must be a number from 1 to %d", maxPage))
+		}
+	}
+	return before, limit, nil
+}
+
+// page returns the newest limit messages before an id, of the archive and of this node's memory
+// together: what was just said is there although the archive lags behind, and so is private
+// talk that is not archived, as long as the node remembers it.
+func (s *Server) page(ctx context.Context, before string, limit int, users [2]string) (historyPage, error) {
+	// The memory first: what is archived while the archive is read was in the memory before.
+	messages := s.hub.recall(before, users)
+	more := false
+	if s.cfg.Archive != nil {
+		stored, older, err := s.cfg.Archive.Page(ctx, before, limit, users)
+		if err != nil {
+			return historyPage{}, unavailable("the archive does not answer; try again in a moment", err)
+		}
+		more = older
+		for _, msg := range stored {
+			messages = append(messages, newChatFrame(msg, time.Now()))
+		}
+	}
+	slices.SortStableFunc(messages, func(a, b *chatFrame) int { return cmp.Compare(a.ID, b.ID) })
+	messages = slices.CompactFunc(messages, func(a, b *chatFrame) bool { return a.ID == b.ID })
+	if extra := len(messages) - limit; extra > 0 {
+		messages, more = messages[extra:], true
+	}
+	if messages == nil {
+		messages = []*chatFrame{}
+	}
+	return historyPage{Messages: messages, HasMore: more}, nil
+}
+
+// Seed fills the memory with the newest global messages of the archive. It is called once the
+// broadcast function is subscribed, so that nothing falls between the two; sessions are
+// let in, and the server is ready, only after it has succeeded. An error is the archive's; call
+// again to try again.
+func (s *Server) Seed(ctx context.Context) error {
+	if err := s.seed(ctx); err != nil {
+		return err
+	}
+	s.seedOnce.Do(func() { close(s.seeded) })
+	return nil
+}
+
+func (s *Server) seed(ctx context.Context) error {
+	if s.cfg.Archive == nil {
+		return nil
+	}
+	var found []*chatFrame // Newest first.
+	before := ""
+	for want := s.cfg.History.Buffer; want > 0; {
+		page, more, err := s.cfg.Archive.Page(ctx, before, min(want, maxPage), [2]string{})
+		if err != nil {
+			return fmt.Errorf("httpapi: load recent messages: %w", err)
+		}
+		for _, msg := range slices.Backward(page) {
+			s.ids.observe(msg.GetId())
+			found = append(found, newChatFrame(msg, time.Now()))
+		}
+		if !more || len(page) == 0 {
+			break
+		}
+		want -= len(page)
+		before = page[0].GetId()
+	}
+	slices.Reverse(found)
+	s.metrics.seeded.Add(float64(s.hub.merge(found)))
+	return nil
+}
+
+// reseed merges the archive into the memory once more, a while after the first Seed: messages
+// that were sent before this node subscribed and archived after it looked show up then.
+func (s *Server) reseed() {
+	select {
+	case <-s.seeded:
+	case <-s.ctx.Done():
+		return
+	}
+	timer := time.NewTimer(s.reseedAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, seedTimeout)
+	defer cancel()
+	if err := s.seed(ctx); err != nil && s.ctx.Err() == nil {
+		s.log.Warn("merging late messages", "error", err)
+	}
+}

@@ -1,0 +1,343 @@
+// Package httpapi is the edge: the page, the WebSockets of the chat, history, sign-in and
+// health over HTTP. It decides who may connect and what may be said, gives each message
+// its id, time and sender, and shows to every session of this node what the broadcast function
+// delivers.
+//
+// What a session is promised: the recent messages, then who is online, then everything
+// live, with nothing missing, doubled or out of order; or an end of the connection with a
+// close code that says what to do. See docs/protocol.md.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/olahol/melody"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
+
+	"burrow/gen/chat"
+)
+
+// reseedAfter is how long after the first one the memory is merged with the archive once
+// more: by then the archive has what was on its way while this node subscribed.
+const reseedAfter = 3 * time.Second
+
+// stopTimeout bounds the end of a Run whose context has ended.
+const stopTimeout = 10 * time.Second
+
+// Server is the edge of one node. Its life: New, Listen, Run; Seed once the functions are
+// subscribed; Shutdown. Its methods are safe for concurrent use.
+type Server struct {
+	cfg        Config
+	log        *slog.Logger
+	logPublish *rate.Sometimes // A broker that is down is one line a second, not one a message.
+	metrics    *metrics
+	hub        *hub
+	ids        *idClock
+	melody     *melody.Melody
+	pages      map[string]*asset
+	signIns    *signInLimiter
+	http       *http.Server
+
+	reseedAfter time.Duration
+
+	mu       sync.Mutex
+	listener net.Listener
+
+	connections gate // Sessions, from before their upgrade to their end.
+	publishing  gate // Publishes in flight.
+	draining    atomic.Bool
+	seeded      chan struct{} // Closed after the first successful Seed.
+	seedOnce    sync.Once
+	stopOnce    sync.Once
+	stopped     chan struct{} // Closed when Shutdown is done.
+
+	// ctx is the server's own life, which publishes and the second Seed inherit: it ends
+	// with Shutdown, not with the signal that asked for it.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// New returns a server that does not listen yet. It reports everything that is wrong with
+// cfg at once.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	pages, err := loadPages(cfg.UI)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:         cfg,
+		log:         cfg.Log.With("part", "edge"),
+		logPublish:  &rate.Sometimes{First: 1, Interval: time.Second},
+		metrics:     m,
+		hub:         newHub(cfg),
+		ids:         newIDClock(time.Now),
+		pages:       pages,
+		signIns:     newSignInLimiter(),
+		reseedAfter: reseedAfter,
+		seeded:      make(chan struct{}),
+		stopped:     make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.melody = s.newMelody()
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// handler returns every route of the server.
+func (s *Server) handler() http.Handler {
+	e := echo.New()
+	e.HTTPErrorHandler = s.handleError
+	e.IPExtractor = echo.ExtractIPFromXFFHeader() // Believed from loopback and private networks only.
+	e.Use(secureHeaders)
+
+	read := []string{http.MethodGet, http.MethodHead}
+	routes := []struct {
+		methods []string
+		path    string
+		handle  echo.HandlerFunc
+	}{
+		{read, "/", s.index},
+		{read, "/ui/*", s.static},
+		{[]string{http.MethodGet}, "/ws/*", s.connect},
+		{[]string{http.MethodGet}, "/api/history", s.history},
+		{[]string{http.MethodGet}, "/api/session", s.whoAmI},
+		{[]string{http.MethodPost}, "/api/session", s.signIn},
+		{read, "/healthz", s.healthz},
+		{read, "/readyz", s.readyz},
+	}
+	for _, r := range routes {
+		e.Match(r.methods, r.path, r.handle)
+	}
+	if s.cfg.Gatherer != nil {
+		e.Match(read, "/metrics", echo.WrapHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{})))
+	}
+	return e
+}
+
+// secureHeaders lets no page do more than ours has to.
+func secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
+	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+		"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		return next(c)
+	}
+}
+
+// Listen takes the address of http.addr, so that Addr is known and an address that is
+// taken is found before anything else starts. Run calls it if nobody has.
+func (s *Server) Listen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(s.ctx, "tcp", s.cfg.HTTP.Addr)
+	if err != nil {
+		return fmt.Errorf("httpapi: cannot listen on http.addr %q (is another server running there?): %w", s.cfg.HTTP.Addr, err)
+	}
+	s.listener = l
+	return nil
+}
+
+// Addr returns the address that was taken, or "" before Listen.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Run serves until Shutdown is done, or until ctx ends, which is a Shutdown with a bound of
+// its own, or until the listener fails. It returns nil after a Shutdown.
+func (s *Server) Run(ctx context.Context) error {
+	if s.draining.Load() {
+		<-s.stopped
+		return nil
+	}
+	if err := s.Listen(); err != nil {
+		return err
+	}
+	reseeded := make(chan struct{})
+	go func() { defer close(reseeded); s.reseed() }()
+	defer func() { <-reseeded }() // Shutdown ends it, and no return is before that.
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		err = http.ErrServerClosed
+		defer func() { <-served }()
+	}
+	if ctx.Err() != nil || !errors.Is(err, http.ErrServerClosed) {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if stopErr := s.Shutdown(stop); errors.Is(err, http.ErrServerClosed) {
+			return stopErr
+		}
+		return fmt.Errorf("httpapi: serve %s: %w", s.Addr(), err)
+	}
+	<-s.stopped
+	return nil
+}
+
+// Shutdown drains the server: it is no longer ready and lets nobody in, publishes in flight
+// finish, every session is closed with 1012 and its own time to come back, and when they are gone
+// HTTP ends. When ctx ends first, what is left is cut off, and ctx's error returned.
+// A second call waits for the first one.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var err error
+	s.stopOnce.Do(func() {
+		err = s.drain(ctx)
+		close(s.stopped)
+	})
+	<-s.stopped
+	return err
+}
+
+func (s *Server) drain(ctx context.Context) error {
+	s.draining.Store(true)
+	gone, published := s.connections.close(), s.publishing.close()
+	var errs []error
+	select {
+	case <-published:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("httpapi: publishes still in flight: %w", context.Cause(ctx)))
+		s.cancel()
+	}
+
+	sessions := s.hub.close()
+	for _, sess := range sessions {
+		sess.close(closeRestart, s.retryReason(len(sessions)))
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("httpapi: sessions still open: %w", context.Cause(ctx)))
+		for _, sess := range sessions {
+			sess.abort()
+		}
+		select { // They end at once now, except those that are stuck in somebody else's code.
+		case <-gone:
+		case <-time.After(closeTimeout):
+		}
+	}
+
+	// A browser's spare connections, on which nothing was ever asked, look busy for 5 s.
+	stop, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := s.http.Shutdown(stop); err != nil {
+		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("httpapi: requests still in flight: %w", err))
+		}
+		_ = s.http.Close() // What it says of connections that are gone is no news.
+	}
+	s.mu.Lock()
+	if s.listener != nil {
+		_ = s.listener.Close() // Closed already, unless Run never ran.
+	}
+	s.mu.Unlock()
+	s.cancel()
+	return errors.Join(errs...)
+}
+
+// Deliver shows msg to everyone on this node whom it is for. A message that was delivered
+// before, by its id, is not shown again. It never blocks on a session. The broadcast
+// function calls it.
+func (s *Server) Deliver(msg *chat.ChatMessage) {
+	c := newChatFrame(msg, time.Now())
+	if c.ID == "" {
+		// A program that does not know the field. Such a message cannot be recognised when it
+		// comes again, but it can be shown.
+		c.ID, _ = s.ids.next()
+	} else {
+		s.ids.observe(c.ID)
+	}
+	sessions, known := s.hub.deliver(c)
+	if known {
+		s.metrics.repeated.Inc()
+		return
+	}
+	s.metrics.messages.Inc()
+	s.metrics.deliveries.Add(float64(sessions))
+}
+
+// Status notes that user is online, or is no longer, and tells everyone if that is a change. The
+// presence tracker calls it, for one user one call after the other.
+func (s *Server) Status(user string, online bool) { s.hub.status(user, online) }
+
+// gate counts what is going on, until it is closed and the last one has left. The zero value is
+// open.
+type gate struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	empty  chan struct{}
+}
+
+// enter reports whether one more may go on: not when the gate is closed, nor when limit, if
+// it is not 0, is reached.
+func (g *gate) enter(limit int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || (limit > 0 && g.n >= limit) {
+		return false
+	}
+	g.n++
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.n--
+	if g.closed && g.n == 0 {
+		close(g.empty)
+	}
+}
+
+// close lets nobody in any more. What it returns is closed when all have left. It is
+// called once.
+func (g *gate) close() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed, g.empty = true, make(chan struct{})
+	if g.n == 0 {
+		close(g.empty)
+	}
+	return g.empty
+}

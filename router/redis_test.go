@@ -1,0 +1,625 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+)
+
+// redisConfig returns the configuration of the shared test server, and deletes
+// what the test leaves there.
+func redisConfig(t *testing.T) Config {
+	t.Helper()
+	cfg := testConfig(t, "redis")
+	cfg.Redis.URL = testURL(t, "BURROW_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+	t.Cleanup(func() {
+		rdb := redisClient(t, cfg.Redis.URL)
+		defer func() { _ = rdb.Close() }()
+		ctx := context.Background()
+		keys := rdb.Scan(ctx, 0, cfg.TopicPrefix+"*", 1000).Iterator()
+		for keys.Next(ctx) {
+			rdb.Del(ctx, keys.Val())
+		}
+		if err := keys.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cfg
+}
+
+func redisClient(t *testing.T, address string) *redis.Client {
+	t.Helper()
+	opts, err := redis.ParseURL(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return redis.NewClient(opts)
+}
+
+func openRedis(t *testing.T, cfg Config) *redisDriver {
+	t.Helper()
+	return openTestDriver(t, cfg).(*redisDriver)
+}
+
+// subscribeRedis reads topic through the delivery core until the test ends.
+func subscribeRedis(t *testing.T, drv driver, delivery Delivery, group, topic string) (*subscriber, <-chan *message.Message) {
+	t.Helper()
+	s := newSubscriber(drv, delivery, group, lanes, context.Background(), testConfig(t, "redis").Log, testMetrics(t))
+	ch, err := s.Subscribe(context.Background(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s, ch
+}
+
+func publishRedis(t *testing.T, drv driver, delivery Delivery, topic string, payloads ...string) {
+	t.Helper()
+	var msgs []*message.Message
+	for _, p := range payloads {
+		msgs = append(msgs, message.NewMessage(watermill.NewUUID(), []byte(p)))
+	}
+	if err := (testPublisher{drv, delivery}).Publish(topic, msgs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// collect acks messages until each of want has come, and fails on any other.
+func collect(t *testing.T, ch <-chan *message.Message, want []string) {
+	t.Helper()
+	missing := make(map[string]bool)
+	for _, w := range want {
+		missing[w] = true
+	}
+	deadline := time.After(20 * time.Second)
+	for len(missing) > 0 {
+		select {
+		case msg := <-ch:
+			if !slices.Contains(want, string(msg.Payload)) {
+				t.Errorf("got %q, which nobody should get", msg.Payload)
+			}
+			delete(missing, string(msg.Payload))
+			msg.Ack()
+		case <-deadline:
+			t.Fatalf("%d of %d did not come", len(missing), len(want))
+		}
+	}
+}
+
+// read calls next until it has n messages.
+func read(t *testing.T, src source, n int) []*delivered {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var ds []*delivered
+	for len(ds) < n {
+		more, err := src.next(ctx, n-len(ds))
+		if err != nil {
+			t.Fatalf("after %d of %d: %v", len(ds), n, err)
+		}
+		ds = append(ds, more...)
+	}
+	return ds
+}
+
+func payloads(ds []*delivered) []string {
+	var list []string
+	for _, d := range ds {
+		list = append(list, string(d.msg.Payload))
+	}
+	return list
+}
+
+func numbers(from, to int) []string {
+	var list []string
+	for i := from; i < to; i++ {
+		list = append(list, strconv.Itoa(i))
+	}
+	return list
+}
+
+func openRedisSource(t *testing.T, drv driver, sub *subscription) source {
+	t.Helper()
+	if err := drv.declare(t.Context(), sub.topic, sub.delivery, sub.group); err != nil {
+		t.Fatal(err)
+	}
+	src, err := drv.open(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = src.close(context.Background(), false) })
+	return src
+}
+
+func waitUntil(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+		sleep(t.Context(), 10*time.Millisecond)
+	}
+}
+
+// logBuffer collects a log for tests that look at it.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestPubSubRedis(t *testing.T) {
+	cfg := redisConfig(t)
+	features := tests.Features{
+		ConsumerGroups: true, Persistent: true,
+		GenerateTopicFunc: func(tctx tests.TestContext) string { return cfg.TopicPrefix + "." + string(tctx.TestID) },
+	}
+	pubSubSuite(t, features, func(t *testing.T) driver { return openTestDriver(t, cfg) })
+}
+
+func TestRedisTaskWaitsForItsFirstWorker(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	publishRedis(t, drv, Task, topic, numbers(0, 500)...)
+	_, ch := subscribeRedis(t, drv, Task, "late", topic)
+	collect(t, ch, numbers(0, 500))
+}
+
+func TestRedisEveryGroupGetsEveryTask(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	_, one := subscribeRedis(t, drv, Task, "one", topic)
+	_, two := subscribeRedis(t, openRedis(t, cfg), Task, "two", topic)
+	publishRedis(t, drv, Task, topic, numbers(0, 300)...)
+	collect(t, one, numbers(0, 300))
+	collect(t, two, numbers(0, 300))
+}
+
+func TestRedisEventsBeginWhereTheStreamStoodAtSubscribe(t *testing.T) {
+	t.Parallel()
+	for _, exists := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stream exists=%t", exists), func(t *testing.T) {
+			cfg := redisConfig(t)
+			topic := cfg.TopicPrefix + ".events"
+			drv := openRedis(t, cfg)
+			if exists {
+				publishRedis(t, drv, Event, topic, "before")
+			}
+			src := openRedisSource(t, drv, &subscription{topic: topic, delivery: Event, group: "hub"})
+			publishRedis(t, drv, Event, topic, "a", "b") // before the first read
+			if got := payloads(read(t, src, 2)); !slices.Equal(got, []string{"a", "b"}) {
+				t.Errorf("got %q, want a and b", got)
+			}
+		})
+	}
+}
+
+func TestRedisEventsGoOnExactlyAfterAReopen(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".events"
+	drv := openRedis(t, cfg)
+	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	src := openRedisSource(t, drv, sub)
+	publishRedis(t, drv, Event, topic, numbers(0, 10)...)
+	got := payloads(read(t, src, 4))
+	// The link of this source dies.
+	if err := drv.rdb.ClientKillByFilter(t.Context(), "ID", strconv.FormatInt(src.(*redisEvents).id, 10)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the source ends with an error", func() bool {
+		_, err := src.next(t.Context(), 256)
+		return err != nil
+	})
+	if err := src.close(t.Context(), false); err != nil {
+		t.Log(err)
+	}
+	publishRedis(t, drv, Event, topic, numbers(10, 15)...)
+	got = append(got, payloads(read(t, openRedisSource(t, drv, sub), 11))...)
+	if want := numbers(0, 15); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRedisTasksSentToADeadLinkComeAtOnceAfterAReopen(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	sub := &subscription{topic: topic, delivery: Task, group: "archive"}
+	src := openRedisSource(t, drv, sub)
+	publishRedis(t, drv, Task, topic, numbers(0, 9)...)
+	read(t, src, 9) // as if the answer had been lost
+	if err := src.close(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	again := openRedisSource(t, drv, sub)
+	start := time.Now()
+	var got []string
+	for len(got) < 9 {
+		got = append(got, payloads(read(t, again, 1))...)
+	}
+	if !slices.Equal(got, numbers(0, 9)) || time.Since(start) > 2*time.Second {
+		t.Errorf("got %q after %s", got, time.Since(start))
+	}
+}
+
+func TestRedisEventsFollowAStreamThatBeganAnewWithLowerIDs(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".events"
+	drv := openRedis(t, cfg)
+	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	src := openRedisSource(t, drv, sub)
+	publishRedis(t, drv, Event, topic, "old")
+	read(t, src, 1)
+	fields, err := redisEncode(topic, message.NewMessage("1", []byte("new")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	drv.rdb.Del(t.Context(), topic)
+	if err := drv.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: topic, ID: "1-1", Values: fields}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := payloads(read(t, src, 1)); got[0] != "new" { // found by the check while it runs
+		t.Errorf("got %q, want new", got)
+	}
+}
+
+func TestRedisTellsHowManyEventsWereTrimmedUnread(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	var log logBuffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	topic := cfg.TopicPrefix + ".events"
+	drv := openRedis(t, cfg)
+	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	src := openRedisSource(t, drv, sub).(*redisEvents)
+	publishRedis(t, drv, Event, topic, numbers(0, 30)...)
+	read(t, src, 10)
+	drv.rdb.XTrimMaxLen(t.Context(), topic, 5) // 15 of the 20 that are unread
+	if err := src.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "dropped=15") {
+		t.Errorf("the log tells nothing of 15 dropped events:\n%s", log.String())
+	}
+	read(t, src, 5)
+	publishRedis(t, drv, Event, topic, numbers(30, 40)...)
+	drv.rdb.XTrimMaxLen(t.Context(), topic, 0)
+	_ = src.close(t.Context(), false)
+	openRedisSource(t, drv, sub)
+	if !strings.Contains(log.String(), "dropped=10") {
+		t.Errorf("the log tells nothing of 10 dropped events:\n%s", log.String())
+	}
+}
+
+func TestRedisPoison(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	drv := openRedis(t, cfg)
+	for _, delivery := range []Delivery{Task, Event} {
+		topic := cfg.TopicPrefix + "." + delivery.String()
+		_, ch := subscribeRedis(t, drv, delivery, "archive", topic)
+		entries := [][]any{
+			{"who", "knows\xff"},
+			{"payload", "body only"},
+			{redisstream.UUIDHeaderKey, "", "payload", "no id"},
+			{redisstream.UUIDHeaderKey, "bad", "payload", "bad metadata", "metadata", "\xc1garbage"},
+			{redisstream.UUIDHeaderKey, "huge", "payload", "huge metadata", "metadata", "\xdf\xff\xff\xff\xff"},
+			{redisstream.UUIDHeaderKey, "wrong", "payload", "wrong metadata", "metadata", "\x93\x01\x02\x03"},
+		}
+		for _, fields := range entries {
+			if err := drv.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: topic, Values: fields}).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publishRedis(t, drv, delivery, topic, "good")
+		want := map[string]bool{
+			"\"who\"=\"knows\\xff\"\n": true, "body only": true, "no id": true, "bad metadata": true,
+			"huge metadata": true, "wrong metadata": true, "good": false,
+		}
+		for range want {
+			select {
+			case msg := <-ch:
+				reason := msg.Metadata.Get(metaPoison)
+				poison, known := want[string(msg.Payload)]
+				if !known || poison != (reason != "") || msg.UUID == "" {
+					t.Errorf("%s: got %q with id %q and reason %q", delivery, msg.Payload, msg.UUID, reason)
+				}
+				msg.Ack()
+			case <-time.After(10 * time.Second):
+				t.Fatal("nothing came")
+			}
+		}
+	}
+	waitUntil(t, "poison is acked as well", func() bool {
+		p, err := drv.rdb.XPending(t.Context(), cfg.TopicPrefix+".task", "archive").Result()
+		return err == nil && p.Count == 0
+	})
+}
+
+func TestRedisReleasedTasksGoToAnotherWorkerSoon(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	first := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	publishRedis(t, drv, Task, topic, numbers(0, 10)...)
+	held := read(t, first, 10)
+	other := openRedisSource(t, openRedis(t, cfg), &subscription{topic: topic, delivery: Task, group: "archive"})
+	if ds, err := other.next(t.Context(), 64); err != nil || len(ds) > 0 {
+		t.Fatalf("got %q (%v) of what the other one holds", payloads(ds), err)
+	}
+	if err := first.ack(t.Context(), held[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.release(t.Context(), held[2:]); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := first.close(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	got := payloads(read(t, other, 8))
+	slices.Sort(got)
+	if took := time.Since(start); took > 2*time.Second || !slices.Equal(got, numbers(2, 10)) {
+		t.Errorf("got %q after %s", got, took)
+	}
+	consumers, err := drv.rdb.XInfoConsumers(t.Context(), topic, "archive").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range consumers {
+		if strings.HasPrefix(c.Name, drv.name) {
+			t.Errorf("the closed consumer %s is still there", c.Name)
+		}
+	}
+}
+
+func TestRedisClosingWorkerHandsOver(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	first, ch := subscribeRedis(t, drv, Task, "archive", topic)
+	publishRedis(t, drv, Task, topic, numbers(0, 40)...)
+	running := <-ch // the other 39 are read ahead
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = first.Close()
+	}()
+	running.Ack()
+	start := time.Now()
+	<-closed
+	_, other := subscribeRedis(t, openRedis(t, cfg), Task, "archive", topic)
+	rest := slices.DeleteFunc(numbers(0, 40), func(p string) bool { return p == string(running.Payload) })
+	collect(t, other, rest)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	dead := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	publishRedis(t, drv, Task, topic, numbers(0, 200)...)
+	held := read(t, dead, 200)
+	if err := drv.rdb.XDel(t.Context(), topic, held[0].id).Err(); err != nil { // must not be in the way
+		t.Fatal(err)
+	}
+	heir := openRedis(t, cfg)
+	heir.limits.ackWait = 1500 * time.Millisecond
+	src := openRedisSource(t, heir, &subscription{topic: topic, delivery: Task, group: "archive"})
+	// As long as the holder gives signs of life, nothing moves.
+	for range 3 {
+		if err := dead.extend(t.Context(), held); err != nil {
+			t.Fatal(err)
+		}
+		if ds, err := src.next(t.Context(), 64); err != nil || len(ds) > 0 {
+			t.Fatalf("got %q (%v) of what the other one works on", payloads(ds), err)
+		}
+	}
+	if got := payloads(read(t, src, 199)); !slices.Equal(got, numbers(1, 200)) {
+		t.Errorf("got %d tasks: %q", len(got), got)
+	}
+}
+
+func TestRedisTidyKeepsWhatAnyGroupNeeds(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	length := func() int64 {
+		t.Helper()
+		if err := drv.tidy(t.Context(), topic); err != nil {
+			t.Fatal(err)
+		}
+		n, err := drv.rdb.XLen(t.Context(), topic).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if got := length(); got != 0 {
+		t.Errorf("a topic that does not exist has %d", got)
+	}
+	publishRedis(t, drv, Task, topic, numbers(0, 1000)...)
+	if got := length(); got != 1000 {
+		t.Errorf("%d of 1000 are left before the first worker", got)
+	}
+	one := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "one"})
+	two := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "two"})
+	if err := one.ack(t.Context(), read(t, one, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if got := length(); got != 1000 {
+		t.Errorf("%d of 1000 are left, and the second group has seen none", got)
+	}
+	held := read(t, two, 1000)
+	if err := two.ack(t.Context(), append(slices.Clone(held[:500]), held[501:]...)); err != nil {
+		t.Fatal(err)
+	}
+	if got := length(); got < 500 || got > 700 {
+		t.Errorf("%d are left, want the 500 from the pending one on and a little more", got)
+	}
+	if left, err := drv.rdb.XRange(t.Context(), topic, held[500].id, held[500].id).Result(); err != nil || len(left) != 1 {
+		t.Errorf("the pending task is gone: %v", err)
+	}
+	if err := two.ack(t.Context(), held[500:501]); err != nil {
+		t.Fatal(err)
+	}
+	if got := length(); got > 150 {
+		t.Errorf("%d are left of what all have handled", got)
+	}
+	// Consumers of dead processes go when they hold nothing.
+	publishRedis(t, drv, Task, topic, "last")
+	read(t, two, 1)
+	drv.limits.goneAfter = 0
+	waitUntil(t, "only the consumer that holds something is left", func() bool {
+		length()
+		ones, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "one").Result()
+		twos, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "two").Result()
+		return len(ones) == 0 && len(twos) == 1
+	})
+}
+
+func TestRedisRefusesTasksOverTheBound(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".tasks"
+	drv := openRedis(t, cfg)
+	drv.limits.taskLength = 300
+	publishRedis(t, drv, Task, topic, numbers(0, 300)...)
+	expire := func() {
+		drv.mu.Lock()
+		defer drv.mu.Unlock()
+		drv.topics[topic].checked = time.Time{}
+	}
+	expire()
+	err := testPublisher{drv, Task}.Publish(topic, message.NewMessage("1", nil))
+	if err == nil || !strings.Contains(err.Error(), "300 tasks on "+topic) {
+		t.Errorf("got %v, want a refusal that tells the number and the topic", err)
+	}
+	src := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	if err := src.ack(t.Context(), read(t, src, 300)); err != nil {
+		t.Fatal(err)
+	}
+	expire()
+	publishRedis(t, drv, Task, topic, "room again")
+}
+
+func TestRedisWireFormat(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	drv := openRedis(t, cfg)
+	stock := redisClient(t, cfg.Redis.URL)
+	sent := message.NewMessage(watermill.NewUUID(), []byte("body\x00\xff"))
+	sent.Metadata.Set(metaKey, "room")
+	check := func(t *testing.T, ch <-chan *message.Message) {
+		t.Helper()
+		select {
+		case got := <-ch:
+			got.Ack()
+			if got.UUID != sent.UUID || !bytes.Equal(got.Payload, sent.Payload) || got.Metadata.Get(metaKey) != "room" {
+				t.Errorf("got %v, want %v", got, sent)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nothing came")
+		}
+	}
+	t.Run("stock publisher", func(t *testing.T) {
+		topic := cfg.TopicPrefix + ".in"
+		_, ch := subscribeRedis(t, drv, Task, "archive", topic)
+		pub, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: stock}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pub.Publish(topic, sent); err != nil {
+			t.Fatal(err)
+		}
+		check(t, ch)
+	})
+	t.Run("stock subscriber", func(t *testing.T) {
+		topic := cfg.TopicPrefix + ".out"
+		sub, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{Client: stock, ConsumerGroup: "stock"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (testPublisher{drv, Task}).Publish(topic, sent); err != nil {
+			t.Fatal(err)
+		}
+		ch, err := sub.Subscribe(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, ch)
+		if err := sub.Close(); err != nil { // closes the client too
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestRedisCloseLeavesNoGoroutine(t *testing.T) {
+	cfg := redisConfig(t)
+	before := goleak.IgnoreCurrent()
+	drv, err := newRedisDriver(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, delivery := range []Delivery{Task, Event} {
+		topic := cfg.TopicPrefix + "." + delivery.String()
+		s, ch := subscribeRedis(t, drv, delivery, "archive", topic)
+		publishRedis(t, drv, delivery, topic, numbers(0, 20)...)
+		collect(t, ch, numbers(0, 20))
+		start := time.Now()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > redisBlock/2 {
+			t.Errorf("closing took %s: it waited for a blocked read", took)
+		}
+	}
+	if err := drv.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := drv.ping(t.Context()); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("ping after close: %v", err)
+	}
+	goleak.VerifyNone(t, before)
+}
