@@ -1,260 +1,218 @@
-// Package auth says who is asking.
+// Package auth says who is asking. A visitor claims a name, and a signed cookie
+// proves from then on that the name is theirs: no accounts, no passwords. The
+// claim is in the store and ends with the cookie, so that a name becomes free
+// again when nobody comes back for it.
 //
-// In mode "guest" a visitor claims a free name and gets a signed cookie that proves
-// it. A name belongs to one owner until its claim expires; an owner may hold
-// several. In mode "open" everyone is who they say they are.
+// The cookie holds the name, its owner (a random number that stands for one
+// browser) and when it expires, and is signed with a key that only the servers
+// know. Whoever has the cookie has the name; it is for httpapi to keep it from
+// scripts and other sites.
 package auth
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 )
 
-// Errors that callers branch on; test with errors.Is.
-var (
-	// ErrInvalidName: the name breaks a rule; the error says which names are allowed.
-	ErrInvalidName = errors.New("not a valid name")
-	// ErrTaken: somebody else holds the name.
-	ErrTaken = errors.New("the name is taken")
-	// ErrTooManyNames: the visitor holds as many names as one may.
-	ErrTooManyNames = errors.New("you hold too many names already")
-	// ErrNoSession: there is no cookie, or it is forged, expired, or for a name
-	// that its owner no longer holds.
-	ErrNoSession = errors.New("not signed in")
-)
-
-// Modes of Config.Mode.
+// How names are proven.
 const (
-	ModeOpen  = "open"
-	ModeGuest = "guest"
+	ModeOpen  = "open"  // by nobody: a client is who it says it is
+	ModeGuest = "guest" // by the cookie of whoever took the name first
 )
 
-// Config is the [auth] table of config.toml.
+// Config is the [auth] table of config.toml and what cmd/app wires. Fields that
+// are empty take their defaults.
 type Config struct {
-	// Mode is guest or open. Default guest.
+	// Mode is "guest" or, for demos and tests, "open". Default "guest".
 	Mode string `toml:"mode" oneof:"open,guest"`
-	// SessionTTL is how long a cookie and the claim on its name last without a
-	// visit. Default 720h.
-	SessionTTL time.Duration `toml:"session_ttl" min:"1m" max:"8760h"`
-	// CookieKey signs the cookies: any secret of 32 characters or more, the same
-	// on every node. Default: a random one, kept in DataDir/cookie.key.
+	// SessionTTL is how long a name is kept for its owner after they signed in or
+	// were renewed. Default 720h, thirty days.
+	SessionTTL time.Duration `toml:"session_ttl" min:"1m" max:"87600h"`
+	// CookieKey signs the cookies. It is a secret: any text of at least 32 bytes,
+	// taken as it is (what "openssl rand -base64 32" prints is good), and the same
+	// for all servers that share their users. Changing it signs everyone out.
+	// Default: a random key, kept in DataDir.
 	CookieKey string `toml:"cookie_key"`
-	// DataDir is where the key is kept.
+	// DataDir is where the random key is kept, in the file cookie.key that only the
+	// owner may read. Empty: the key is not kept, and everyone is signed out when
+	// the process ends.
 	DataDir string `toml:"-"`
 }
 
-// DefaultConfig returns the settings that config.toml ships.
-func DefaultConfig() Config { return Config{Mode: ModeGuest, SessionTTL: 720 * time.Hour} }
-
-// minKey is the least length of a secret: the output of the hash.
-const minKey = 32
-
-// Validate reports a key that is too short, without showing it.
-func (c Config) Validate() error {
-	if n := len(c.CookieKey); n > 0 && n < minKey {
-		return fmt.Errorf("auth.cookie_key: %d characters are too few to be secret; use %d or more random ones, or leave it empty for a key in data_dir", n, minKey)
-	}
-	return nil
+// DefaultConfig returns the defaults of the [auth] table.
+func DefaultConfig() Config {
+	return Config{Mode: ModeGuest, SessionTTL: 720 * time.Hour}
 }
 
-// Claims remembers who holds which name.
+// What callers branch on, with errors.Is.
+var (
+	// ErrNoSession: the cookie proves nothing (any more). Sign in.
+	ErrNoSession = errors.New("no valid session; sign in with a name")
+	// ErrOtherName: the cookie proves another name than the one asked for.
+	ErrOtherName = errors.New("signed in with another name")
+	// ErrTaken: somebody else holds the name. Claims returns it.
+	ErrTaken = errors.New("the name is taken; choose another one")
+	// ErrTooManyNames: the owner holds as many names as one may. Claims returns it.
+	ErrTooManyNames = errors.New("too many names in use; go back to one of yours")
+	// ErrInvalidName: no user can have this name. See ValidName.
+	ErrInvalidName = errors.New("invalid name")
+)
+
+// Claims keeps who holds which name. Names that look alike are one name there.
+// It is safe for concurrent use.
 type Claims interface {
-	// Claim gives name to owner for ttl, or renews it. It returns ErrTaken when
-	// another owner holds the name, ErrTooManyNames when owner holds too many.
+	// Claim makes owner the holder of name until ttl has passed, or renews that.
+	// Its errors include ErrTaken, when another owner holds the name, and
+	// ErrTooManyNames.
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) error
-	// Holds reports whether owner's claim on name has not expired.
+	// Holds reports whether owner holds name now.
 	Holds(ctx context.Context, name, owner string) (bool, error)
 }
 
-// Session is a visitor who proved a name.
+// Session is the proof that somebody is the holder of a name.
 type Session struct {
-	Name    string
-	Owner   string // random, the same for all names of one visitor
+	// Name is a name as ValidName returns it.
+	Name string
+	// Owner stands for the browser that holds the name, in hexadecimal. Empty in
+	// mode open. It is not for other users to see.
+	Owner string
+	// Expires is when the session ends. Zero in mode open: never.
 	Expires time.Time
 }
 
-// Auth signs visitors in and knows them again. It may be used concurrently.
+// Auth signs visitors in and recognises them. It is safe for concurrent use.
 type Auth struct {
-	cfg    Config
-	claims Claims
+	mode   string
+	ttl    time.Duration
 	key    []byte
+	claims Claims
 }
 
-// New returns an Auth, after reading or making the key in mode guest.
+// New returns an Auth for cfg. In mode guest claims is required, and the key is
+// read, or made and kept, in cfg.DataDir; of several processes that do this at the
+// same time, all get the same key.
 func New(cfg Config, claims Claims) (*Auth, error) {
+	if cfg.Mode == "" {
+		cfg.Mode = ModeGuest
+	}
 	if cfg.SessionTTL <= 0 {
 		cfg.SessionTTL = DefaultConfig().SessionTTL
 	}
-	a := &Auth{cfg: cfg, claims: claims}
+	a := &Auth{mode: cfg.Mode, ttl: cfg.SessionTTL, claims: claims}
 	switch cfg.Mode {
 	case ModeOpen:
 		return a, nil
 	case ModeGuest:
 	default:
-		return nil, fmt.Errorf("auth.mode: %q is not one of guest, open", cfg.Mode)
+		return nil, fmt.Errorf("auth.mode: %q is not one of open, guest", cfg.Mode)
 	}
-	if err := cfg.Validate(); err != nil {
+	if claims == nil {
+		return nil, errors.New("auth: names are claimed in a store, and there is none; give New one, or set auth.mode to open")
+	}
+	var err error
+	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir); err != nil {
 		return nil, err
 	}
-	secret := []byte(cfg.CookieKey)
-	if len(secret) == 0 {
-		var err error
-		if secret, err = loadKey(cfg.DataDir); err != nil {
-			return nil, err
-		}
-	}
-	key := sha256.Sum256(append([]byte("burrow cookie v1\n"), secret...))
-	a.key = key[:]
 	return a, nil
 }
 
-// Mode is "open" or "guest".
-func (a *Auth) Mode() string { return a.cfg.Mode }
+// Mode returns ModeOpen or ModeGuest.
+func (a *Auth) Mode() string { return a.mode }
 
-// claimMargin keeps a name for longer than any cookie for it lasts.
-const claimMargin = time.Hour
-
-// SignIn claims name for the bearer of cookie, who stays the same owner if the
-// cookie is genuine, and returns the cookie to set. Errors: ErrInvalidName,
-// ErrTaken, ErrTooManyNames, or that of the claims.
+// SignIn claims name for the visitor who sent cookie, and returns the session and
+// the cookie that proves it. A visitor with a valid cookie, of whatever name, stays
+// the same owner and may take up a name again that they hold; everyone else (cookie
+// may be empty, or nonsense) is a new owner. In mode open nothing is claimed and
+// the new cookie is empty. Errors: ErrInvalidName, ErrTaken, ErrTooManyNames, or
+// that of the store.
 func (a *Auth) SignIn(ctx context.Context, cookie, name string) (Session, string, error) {
 	name, err := ValidName(name)
 	if err != nil {
 		return Session{}, "", err
 	}
-	before, err := a.decode(cookie)
-	owner := before.Owner
+	if a.mode == ModeOpen {
+		return Session{Name: name}, "", nil
+	}
+	// The signature is enough here: an owner whose claim is gone, with the store of
+	// before, may claim again.
+	old, err := a.open(cookie, time.Now())
 	if err != nil {
-		var id [ownerBytes]byte
-		_, _ = rand.Read(id[:]) // never fails: it ends the program instead
-		owner = hex.EncodeToString(id[:])
+		old.Owner = newOwner()
 	}
-	if err := a.claims.Claim(ctx, name, owner, a.cfg.SessionTTL+claimMargin); err != nil {
-		return Session{}, "", fmt.Errorf("auth: sign in as %q: %w", name, err)
-	}
-	s := Session{Name: name, Owner: owner, Expires: time.Now().Add(a.cfg.SessionTTL).Truncate(time.Second)}
-	return s, a.encode(s), nil
+	return a.grant(ctx, name, old.Owner)
 }
 
-// Verify returns the session that cookie proves. Errors: ErrNoSession, or that of
-// the claims.
+// Verify returns the session that cookie proves. Errors: ErrNoSession if the cookie
+// is not one of ours, has expired, or its name is no longer held by its owner; or
+// that of the store, when it cannot tell. In mode open no cookie proves anything.
 func (a *Auth) Verify(ctx context.Context, cookie string) (Session, error) {
-	s, err := a.decode(cookie)
+	if a.mode == ModeOpen {
+		return Session{}, fmt.Errorf("auth: mode open: %w", ErrNoSession)
+	}
+	s, err := a.open(cookie, time.Now())
 	if err != nil {
 		return Session{}, err
 	}
 	held, err := a.claims.Holds(ctx, s.Name, s.Owner)
-	if err != nil {
-		return Session{}, fmt.Errorf("auth: verify: %w", err)
-	}
-	if !held {
-		return Session{}, ErrNoSession
-	}
-	return s, nil
-}
-
-// A cookie is base64url(payload) "." base64url(HMAC-SHA256 of the payload), and the
-// payload is a version byte, the expiry in Unix seconds (8 bytes), the owner (16
-// bytes) and the name.
-const (
-	cookieVersion = 1
-	ownerBytes    = 16
-	headerBytes   = 1 + 8 + ownerBytes
-	maxCookie     = 1024
-)
-
-func (a *Auth) encode(s Session) string {
-	owner, _ := hex.DecodeString(s.Owner) // made by SignIn
-	payload := make([]byte, 0, headerBytes+len(s.Name))
-	payload = append(payload, cookieVersion)
-	payload = binary.BigEndian.AppendUint64(payload, uint64(s.Expires.Unix()))
-	payload = append(payload, owner...)
-	payload = append(payload, s.Name...)
-	return base64.RawURLEncoding.EncodeToString(payload) + "." + base64.RawURLEncoding.EncodeToString(a.sign(payload))
-}
-
-func (a *Auth) sign(payload []byte) []byte {
-	mac := hmac.New(sha256.New, a.key)
-	mac.Write(payload)
-	return mac.Sum(nil)
-}
-
-// decode checks the signature before it reads anything else.
-func (a *Auth) decode(cookie string) (Session, error) {
-	left, right, found := strings.Cut(cookie, ".")
-	if !found || len(cookie) > maxCookie || a.key == nil {
-		return Session{}, ErrNoSession
-	}
-	strict := base64.RawURLEncoding.Strict()
-	payload, err := strict.DecodeString(left)
-	if err != nil {
-		return Session{}, ErrNoSession
-	}
-	mac, err := strict.DecodeString(right)
-	if err != nil || !hmac.Equal(mac, a.sign(payload)) {
-		return Session{}, ErrNoSession
-	}
-	if len(payload) <= headerBytes || payload[0] != cookieVersion {
-		return Session{}, ErrNoSession
-	}
-	s := Session{
-		Name:    string(payload[headerBytes:]),
-		Owner:   hex.EncodeToString(payload[9:headerBytes]),
-		Expires: time.Unix(int64(binary.BigEndian.Uint64(payload[1:9])), 0),
-	}
-	if !time.Now().Before(s.Expires) {
-		return Session{}, ErrNoSession
+	switch {
+	case err != nil:
+		return Session{}, fmt.Errorf("auth: verify %q: %w", s.Name, err)
+	case !held:
+		return Session{}, fmt.Errorf("auth: %q has another holder now, or none: %w", s.Name, ErrNoSession)
 	}
 	return s, nil
 }
 
-// loadKey returns the key in dir and makes one if there is none. Of two processes
-// that start at once, one makes it and both use that.
-func loadKey(dir string) ([]byte, error) {
-	path := filepath.Join(dir, "cookie.key")
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeKey(dir, path); err != nil {
-			return nil, fmt.Errorf("auth: make the cookie key: %w; set data_dir to a directory that can be written, or set auth.cookie_key", err)
-		}
-		key, err = os.ReadFile(path)
+// Renew is Verify, and for a session past half its life it claims the name for
+// another SessionTTL and returns the new session and its cookie; the old one stays
+// good until it expires. Otherwise the new cookie is empty.
+func (a *Auth) Renew(ctx context.Context, cookie string) (Session, string, error) {
+	s, err := a.Verify(ctx, cookie)
+	if err != nil || time.Until(s.Expires) > a.ttl/2 {
+		return s, "", err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("auth: read the cookie key: %w", err)
-	}
-	if len(key) < minKey {
-		return nil, fmt.Errorf("auth: %s holds %d bytes, a key has %d or more; remove the file to make a new one (everyone signs in again)", path, len(key), minKey)
-	}
-	return key, nil
+	return a.grant(ctx, s.Name, s.Owner)
 }
 
-func makeKey(dir, path string) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, "cookie.key.*") // mode 0600
+// Identify returns the session of somebody who says that their name is name: in
+// mode open that of any valid name, in mode guest that of the cookie. Errors:
+// ErrInvalidName, ErrOtherName, and those of Verify.
+func (a *Auth) Identify(ctx context.Context, cookie, name string) (Session, error) {
+	name, err := ValidName(name)
 	if err != nil {
-		return err
+		return Session{}, err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = f.WriteString(rand.Text() + rand.Text()) // 260 random bits in 52 letters and digits
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	if a.mode == ModeOpen {
+		return Session{Name: name}, nil
 	}
-	if err = os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
-		return nil // another process was first
+	s, err := a.Verify(ctx, cookie)
+	if err == nil && s.Name != name {
+		return Session{}, fmt.Errorf("auth: %q asked for %q: %w", s.Name, name, ErrOtherName)
 	}
-	return err
+	return s, err
+}
+
+// grant claims name for owner and seals the session.
+func (a *Auth) grant(ctx context.Context, name, owner string) (Session, string, error) {
+	// Before the claim, which so does not end before the cookie.
+	s := Session{Name: name, Owner: owner, Expires: time.Now().Add(a.ttl).Truncate(time.Second)}
+	if err := a.claims.Claim(ctx, name, owner, a.ttl); err != nil {
+		return Session{}, "", fmt.Errorf("auth: claim %q: %w", name, err)
+	}
+	cookie, err := a.seal(s)
+	if err != nil {
+		return Session{}, "", err
+	}
+	return s, cookie, nil
+}
+
+// newOwner returns 128 random bits in hexadecimal.
+func newOwner() string {
+	var id [ownerBytes]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the program instead
+	return hex.EncodeToString(id[:])
 }

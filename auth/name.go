@@ -9,45 +9,53 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Reserved is the name that nobody can have: some programs write it into to_user
-// when they mean everyone.
-const Reserved = "global"
+const (
+	// maxName is how many characters (code points) a name may have.
+	maxName = 64
+	// maxRawName bounds what is brought into normal form at all, in bytes: no name
+	// takes more, whichever form it is in.
+	maxRawName = 1024
+)
 
-// maxName is the most characters of a name.
-const maxName = 64
-
-// ValidName returns name in Unicode NFC, or an ErrInvalidName: 1 to 64 characters
-// of letters, digits, space, "_", "-", "." and "@", with a letter or digit at both
-// ends, and not "global". messages/chat.proto has the same rule.
-func ValidName(name string) (string, error) {
-	if len(name) > 16*maxName || !utf8.ValidString(name) {
-		return "", invalid("it is too long or not text")
+// ValidName returns the one form in which a user's name is known: in Unicode
+// normal form C. The error is ErrInvalidName and says in one sentence, for the
+// person who chose it, what is allowed. Percent-encoding is for the caller to
+// undo.
+func ValidName(raw string) (string, error) {
+	if len(raw) > maxRawName {
+		return "", invalid("this name is too long")
 	}
-	name = norm.NFC.String(name)
+	if !utf8.ValidString(raw) {
+		return "", invalid("this name is not valid UTF-8")
+	}
+	name := norm.NFC.String(raw)
 	switch n := utf8.RuneCountInString(name); {
 	case n == 0:
-		return "", invalid("it is empty")
+		return "", invalid("this name is empty")
 	case n > maxName:
-		return "", invalid(fmt.Sprintf("it has %d characters", n))
+		return "", invalid("this name is too long")
 	}
 	for _, r := range name {
-		if !letterOrDigit(r) && !strings.ContainsRune(" _-.@", r) {
-			return "", invalid(fmt.Sprintf("it has the character %q", r))
+		if !alphanumeric(r) && !strings.ContainsRune(" _-.@", r) {
+			return "", invalid(fmt.Sprintf("%q cannot be in a name", r))
 		}
 	}
 	first, _ := utf8.DecodeRuneInString(name)
 	last, _ := utf8.DecodeLastRuneInString(name)
-	if !letterOrDigit(first) || !letterOrDigit(last) {
-		return "", invalid("it does not start and end with a letter or digit")
+	if !alphanumeric(first) || !alphanumeric(last) {
+		return "", invalid("a name starts and ends with a letter or digit")
 	}
-	if strings.EqualFold(name, Reserved) {
-		return "", fmt.Errorf("%w: %q means everyone; choose another name", ErrInvalidName, name)
+	// Programs write global for everyone. What only looks like it is refused too,
+	// as the store compares names in the same way.
+	if strings.EqualFold(norm.NFKC.String(name), "global") {
+		return "", invalid("global stands for everyone")
 	}
 	return name, nil
 }
 
-func letterOrDigit(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+// alphanumeric says what \p{L} and \p{Nd} do in the schema of the messages.
+func alphanumeric(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
 func invalid(why string) error {
-	return fmt.Errorf("%w: %s; use 1 to %d letters, digits, spaces, \"_\", \"-\", \".\" or \"@\", with a letter or digit at both ends", ErrInvalidName, why, maxName)
+	return fmt.Errorf(`%w: %s; use 1 to 64 letters, digits, spaces or _ - . @, with a letter or digit at both ends, and not "global"`, ErrInvalidName, why)
 }

@@ -29,6 +29,9 @@ func (d *decoder) check(c *Config) {
 			d.wrong(clip(strconv.Quote(origin))+` is no origin; write "https://host", "https://host:port", or "*" for every origin`, "http.allowed_origins")
 		}
 	}
+	if n := len(c.Auth.CookieKey); n > 0 && n < 32 {
+		d.wrong("the key is too short to protect the cookies; write 32 characters or more, or leave it empty for a random one", "auth.cookie_key")
+	}
 	if c.Edge.MaxFrameBytes < c.Edge.MaxContentBytes {
 		d.wrong("a frame must have room for the longest message: edge.max_frame_bytes (%d) is below edge.max_content_bytes (%d)",
 			"edge.max_frame_bytes", "edge.max_content_bytes")

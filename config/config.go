@@ -74,15 +74,20 @@ func Default() *Config {
 // os.Environ returns it: BURROW_HTTP_ADDR sets http.addr. Settings that are wrong
 // give an *Error with all of them; a file that cannot be read, another error.
 func Load(path string, environ []string) (*Config, error) {
-	c := Default()
-	d := newDecoder(c)
+	var data []byte
 	if path != "" {
-		data, err := read(path)
-		if err != nil {
+		var err error
+		if data, err = read(path); err != nil {
 			return nil, err
 		}
-		d.file(path, data)
 	}
+	return load(path, data, environ)
+}
+
+func load(path string, data []byte, environ []string) (*Config, error) {
+	c := Default()
+	d := newDecoder(c)
+	d.file(path, data)
 	d.environ(environ)
 	d.check(c)
 	if err := d.err(); err != nil {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -15,165 +18,252 @@ import (
 	"burrow/handlers"
 )
 
-type rooms struct{ got []*chat.ChatMessage }
+const someID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
-func (r *rooms) Deliver(m *chat.ChatMessage) { r.got = append(r.got, m) }
+var someTime = timestamppb.New(time.Date(2026, 1, 31, 12, 0, 0, 123_456_789, time.UTC))
 
-func TestBroadcastDelivers(t *testing.T) {
-	r := &rooms{}
-	msg := &chat.ChatMessage{Sender: "alice", Content: "hello"}
-	if err := (&handlers.Broadcast{Rooms: r}).Handle(t.Context(), msg); err != nil {
-		t.Fatal(err)
-	}
-	if len(r.got) != 1 || r.got[0] != msg {
-		t.Errorf("got %v, want the message once", r.got)
-	}
+func brokerID(id string) func(context.Context) string {
+	return func(context.Context) string { return id }
 }
 
-type leases struct{ got []string }
-
-func (l *leases) ApplyStatus(user string, online bool, node string, incarnation, version uint64) {
-	l.got = append(l.got, fmt.Sprint("status ", user, online, node, incarnation, version))
+func isPermanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
 }
 
-func (l *leases) ApplyState(node string, incarnation, version uint64, users []string, leaving bool, part, parts uint32) {
-	l.got = append(l.got, fmt.Sprint("state ", node, incarnation, version, users, leaving, part, parts))
-}
-
-func (l *leases) ApplyRequest(node string) { l.got = append(l.got, "request "+node) }
-
-func TestPresencePassesEverythingOn(t *testing.T) {
-	l := &leases{}
-	p := &handlers.Presence{Leases: l}
-	err := errors.Join(
-		p.Status(t.Context(), &chat.UserStatus{ClientId: "alice", Online: true, Node: "n", Incarnation: 7, Version: 8}),
-		p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 7, Version: 9, Users: []string{"a", "b"}, Leaving: true, Part: 1, Parts: 2}),
-		p.Request(t.Context(), &presence.StateRequest{Node: "m"}),
-	)
-	if err != nil {
-		t.Fatal(err)
+func TestPermanentMarksAnError(t *testing.T) {
+	cause := errors.New("no use")
+	err := fmt.Errorf("archive: %w", handlers.Permanent(cause))
+	if !isPermanent(err) || !errors.Is(err, cause) || err.Error() != "archive: no use" {
+		t.Errorf("got %v, permanent %v", err, isPermanent(err))
 	}
-	want := []string{
-		fmt.Sprint("status ", "alice", true, "n", 7, 8),
-		fmt.Sprint("state ", "n", 7, 9, []string{"a", "b"}, true, 1, 2),
-		"request m",
+	if isPermanent(cause) {
+		t.Error("an error without the mark is permanent")
 	}
-	if fmt.Sprint(l.got) != fmt.Sprint(want) {
-		t.Errorf("got %v, want %v", l.got, want)
-	}
-}
-
-type appender struct {
-	got []*chat.ChatMessage
-	err error
-}
-
-func (a *appender) Append(_ context.Context, m *chat.ChatMessage) error {
-	a.got = append(a.got, m)
-	return a.err
-}
-
-func TestArchive(t *testing.T) {
-	const id = "0190b0e0-0000-7000-8000-000000000001"
-	now := timestamppb.Now()
-	full := &chat.ChatMessage{Sender: "a", Content: "c", Id: id, SentAt: now}
-	private := &chat.ChatMessage{Sender: "a", Content: "c", ToUser: "b", Id: id, SentAt: now}
-	tests := []struct {
-		name    string
-		msg     *chat.ChatMessage
-		private bool
-		broker  string
-		want    *chat.ChatMessage // nil: nothing is stored
-		fails   bool
-	}{
-		{"a full message is stored as it is", full, false, "x", full, false},
-		{"a private message is not stored", private, false, "x", nil, false},
-		{"unless the operator wants it", private, true, "x", private, false},
-		{"global means everyone", &chat.ChatMessage{Sender: "a", Content: "c", ToUser: "global", Id: id, SentAt: now}, false, "x", full, false},
-		{"the broker's id stands in", &chat.ChatMessage{Sender: "a", Content: "c", SentAt: now}, false, id, full, false},
-		{"no id at all is given up", &chat.ChatMessage{Sender: "a", Content: "c", SentAt: now}, false, "", nil, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			store := &appender{}
-			a := &handlers.Archive{Messages: store, Private: tt.private, MessageID: func(context.Context) string { return tt.broker }}
-			err := a.Handle(t.Context(), &tasks.ArchiveMessage{Message: tt.msg})
-			var p interface{ Permanent() bool }
-			if gave := errors.As(err, &p) && p.Permanent(); gave != tt.fails {
-				t.Fatalf("error %v, want a permanent one: %v", err, tt.fails)
-			}
-			switch {
-			case tt.want == nil && len(store.got) > 0:
-				t.Errorf("stored %v", store.got)
-			case tt.want != nil && (len(store.got) != 1 || !proto.Equal(store.got[0], tt.want)):
-				t.Errorf("got %v, want %v", store.got, tt.want)
-			}
-		})
-	}
-}
-
-func TestArchiveWithoutIDIsTheSameMessageEachTime(t *testing.T) {
-	store := &appender{err: errors.New("disk full")}
-	a := &handlers.Archive{Messages: store, MessageID: func(context.Context) string { return "STREAM-12" }}
-	msg := &chat.ChatMessage{Sender: "a", Content: "c"}
-	for range 2 {
-		if err := a.Handle(t.Context(), &tasks.ArchiveMessage{Message: msg}); !errors.Is(err, store.err) {
-			t.Fatalf("got %v, want the error of the store, to be tried again", err)
-		}
-	}
-	if x, y := store.got[0], store.got[1]; x.GetId() == "" || x.GetId() != y.GetId() || x.GetSentAt() == nil {
-		t.Errorf("got %v and %v, want one id and a time", x, y)
-	}
-	if msg.GetId() != "" {
-		t.Error("the message of the router was changed")
-	}
-}
-
-type keeper struct{ got []*tasks.DeadLetter }
-
-func (k *keeper) AddDeadLetter(_ context.Context, l *tasks.DeadLetter) error {
-	k.got = append(k.got, l)
-	return nil
-}
-
-func TestDeadLettersAreKept(t *testing.T) {
-	k := &keeper{}
-	letter := &tasks.DeadLetter{Topic: "t", Function: "f"}
-	if err := (&handlers.DeadLetters{Letters: k}).Handle(t.Context(), letter); err != nil || len(k.got) != 1 || k.got[0] != letter {
-		t.Errorf("got %v, %v", k.got, err)
+	if err := handlers.Permanent(nil); err != nil {
+		t.Errorf("Permanent(nil) is %v", err)
 	}
 }
 
 func TestRoute(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		name    string
 		msg     proto.Message
 		id, key string
 	}{
-		{"global talk is one conversation", &chat.ChatMessage{Id: "1", Sender: "a"}, "1", "global"},
-		{"also by its other name", &chat.ChatMessage{Id: "1", Sender: "a", ToUser: "global"}, "1", "global"},
-		{"a private talk", &chat.ChatMessage{Id: "2", Sender: "b", ToUser: "a"}, "2", "a\nb"},
-		{"and its answers", &chat.ChatMessage{Id: "3", Sender: "a", ToUser: "b"}, "3", "a\nb"},
-		{"the archive needs no order", &tasks.ArchiveMessage{Message: &chat.ChatMessage{Id: "4"}}, "4", ""},
-		{"presence is in order by node", &chat.UserStatus{ClientId: "a", Node: "n"}, "", "n"},
-		{"its states too", &presence.NodeState{Node: "n"}, "", "n"},
-		{"anything else", &tasks.DeadLetter{}, "", ""},
-	}
-	for _, tt := range tests {
+		{"to everyone", &chat.ChatMessage{Id: someID, Sender: "bob"}, someID, "global"},
+		{"to everyone by name", &chat.ChatMessage{Id: someID, Sender: "bob", ToUser: "Global"}, someID, "global"},
+		{"to one person", &chat.ChatMessage{Id: someID, Sender: "bob", ToUser: "alice"}, someID, "alice/bob"},
+		{"the answer", &chat.ChatMessage{Sender: "alice", ToUser: "bob"}, "", "alice/bob"},
+		{"to oneself", &chat.ChatMessage{Sender: "bob", ToUser: "bob"}, "", "bob/bob"},
+		{"archive", &tasks.ArchiveMessage{Message: &chat.ChatMessage{Id: someID, Sender: "bob"}}, someID, ""},
+		{"archive of nothing", &tasks.ArchiveMessage{}, "", ""},
+		{"status", &chat.UserStatus{ClientId: "bob", Node: "n1"}, "", "n1"},
+		{"state", &presence.NodeState{Node: "n1"}, "", "n1"},
+		{"request", &presence.StateRequest{Node: "n1"}, "", ""},
+		{"dead letter", &tasks.DeadLetter{MessageId: someID}, "", ""},
+		{"unknown", someTime, "", ""},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if id, key := handlers.Route(tt.msg); id != tt.id || key != tt.key {
-				t.Errorf("got %q, %q, want %q, %q", id, key, tt.id, tt.key)
+				t.Errorf("Route is %q, %q; want %q, %q", id, key, tt.id, tt.key)
 			}
 		})
 	}
 }
 
-func TestPermanent(t *testing.T) {
-	cause := errors.New("cause")
-	if err := handlers.Permanent(cause); !errors.Is(err, cause) || err.Error() != "cause" {
-		t.Errorf("got %v", err)
+// room remembers what was delivered.
+type room struct{ got []*chat.ChatMessage }
+
+func (r *room) Deliver(msg *chat.ChatMessage) { r.got = append(r.got, msg) }
+
+func TestBroadcastDelivers(t *testing.T) {
+	r := &room{}
+	b := handlers.Broadcast{Rooms: r}
+	msg := &chat.ChatMessage{Id: someID, Sender: "bob", Content: "hi", ToUser: "alice", SentAt: someTime}
+	if err := b.Handle(t.Context(), msg); err != nil {
+		t.Fatal(err)
 	}
-	if handlers.Permanent(nil) != nil {
-		t.Error("Permanent(nil) is an error")
+	if len(r.got) != 1 || r.got[0] != msg {
+		t.Errorf("delivered %v, want the message itself", r.got)
+	}
+}
+
+func TestBroadcastCompletesWhatOtherProgramsLeaveOut(t *testing.T) {
+	r := &room{}
+	b := handlers.Broadcast{Rooms: r, MessageID: brokerID("stream-17")}
+	msg := &chat.ChatMessage{Sender: "bob", Content: "hi", ToUser: "global"}
+	before := proto.Clone(msg)
+	for range 2 {
+		if err := b.Handle(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.got[0]; got.GetToUser() != "" || got.GetSentAt() == nil || got.GetContent() != "hi" {
+		t.Errorf("delivered %v", got)
+	}
+	if a, b := r.got[0].GetId(), r.got[1].GetId(); a == "" || a != b {
+		t.Errorf("the ids are %q and %q, want the same twice", a, b)
+	}
+	if !proto.Equal(msg, before) {
+		t.Errorf("the message was changed to %v", msg)
+	}
+	if err := (&handlers.Broadcast{Rooms: r}).Handle(t.Context(), msg); err != nil || r.got[2].GetId() != "" {
+		t.Errorf("without a broker id: %v, id %q", err, r.got[2].GetId())
+	}
+}
+
+// leases writes down how it is called.
+type leases struct{ calls []string }
+
+func (l *leases) ApplyStatus(user string, online bool, node string, incarnation, version uint64) {
+	l.calls = append(l.calls, fmt.Sprint("status ", user, online, node, incarnation, " ", version))
+}
+
+func (l *leases) ApplyState(node string, incarnation, version uint64, users []string, leaving bool, part, parts uint32) {
+	l.calls = append(l.calls, fmt.Sprint("state ", node, incarnation, " ", version, users, leaving, part, " ", parts))
+}
+
+func (l *leases) ApplyRequest(node string) { l.calls = append(l.calls, "request "+node) }
+
+func TestPresenceHandsEverythingOn(t *testing.T) {
+	l := &leases{}
+	p := handlers.Presence{Leases: l}
+	err := errors.Join(
+		p.Status(t.Context(), &chat.UserStatus{ClientId: "bob", Online: true, Node: "n", Incarnation: 1, Version: 2}),
+		p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 1, Version: 3, Users: []string{"bob"}, Leaving: true, Part: 4, Parts: 5}),
+		p.Request(t.Context(), &presence.StateRequest{Node: "n"}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"status bobtruen1 2", "state n1 3 [bob] true 4 5", "request n"}
+	if !slices.Equal(l.calls, want) {
+		t.Errorf("got %q, want %q", l.calls, want)
+	}
+}
+
+// archive stores in memory, or fails.
+type archive struct {
+	got []*chat.ChatMessage
+	err error
+}
+
+func (a *archive) Append(_ context.Context, msg *chat.ChatMessage) error {
+	if a.err == nil {
+		a.got = append(a.got, msg)
+	}
+	return a.err
+}
+
+func TestArchive(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		private bool
+		broker  string
+		msg     *chat.ChatMessage
+		stored  bool
+		refused bool
+	}{
+		{name: "stores what was said to everyone", msg: &chat.ChatMessage{Id: someID, Sender: "bob"}, stored: true},
+		{name: "takes global for everyone", msg: &chat.ChatMessage{Id: someID, Sender: "bob", ToUser: "GLOBAL"}, stored: true},
+		{name: "drops private messages", msg: &chat.ChatMessage{Id: someID, Sender: "bob", ToUser: "alice"}},
+		{name: "drops private messages even without id", msg: &chat.ChatMessage{Sender: "bob", ToUser: "alice"}},
+		{name: "stores private messages when asked to", private: true, msg: &chat.ChatMessage{Id: someID, Sender: "bob", ToUser: "alice"}, stored: true},
+		{name: "makes an id of the broker's", broker: "17-0", msg: &chat.ChatMessage{Sender: "bob"}, stored: true},
+		{name: "refuses what has no id anywhere", msg: &chat.ChatMessage{Sender: "bob"}, refused: true},
+		{name: "refuses nothing", refused: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store := &archive{}
+			a := handlers.Archive{Messages: store, Private: tt.private, MessageID: brokerID(tt.broker)}
+			err := a.Handle(t.Context(), &tasks.ArchiveMessage{Message: tt.msg})
+			if isPermanent(err) != tt.refused || !tt.refused && err != nil {
+				t.Errorf("Handle: %v", err)
+			}
+			if stored := len(store.got) == 1; stored != tt.stored {
+				t.Fatalf("stored %v", store.got)
+			}
+			for _, msg := range store.got {
+				if msg.GetId() == "" || msg.GetSentAt() == nil || strings.EqualFold(msg.GetToUser(), "global") {
+					t.Errorf("stored %v", msg)
+				}
+			}
+		})
+	}
+}
+
+func TestArchivePassesOnWhatTheStoreSays(t *testing.T) {
+	for _, cause := range []error{errors.New("the disk is full"), handlers.Permanent(errors.New("not valid"))} {
+		a := handlers.Archive{Messages: &archive{err: cause}}
+		err := a.Handle(t.Context(), &tasks.ArchiveMessage{Message: &chat.ChatMessage{Id: someID, Sender: "bob"}})
+		if !errors.Is(err, cause) || isPermanent(err) != isPermanent(cause) {
+			t.Errorf("Handle: %v (permanent: %v), want %v", err, isPermanent(err), cause)
+		}
+	}
+}
+
+func TestIDOfAMessageThatHasNone(t *testing.T) {
+	store := &archive{}
+	id := func(broker string, msg *chat.ChatMessage) string {
+		t.Helper()
+		a := handlers.Archive{Messages: store, MessageID: brokerID(broker)}
+		if err := a.Handle(t.Context(), &tasks.ArchiveMessage{Message: msg}); err != nil {
+			t.Fatal(err)
+		}
+		return store.got[len(store.got)-1].GetId()
+	}
+	// Golden: ids that are stored must not change with the code.
+	for _, tt := range []struct {
+		name, broker string
+		sentAt       *timestamppb.Timestamp
+		want         string
+	}{
+		{"the name of the broker's id", "17-0", nil, goldenName},
+		{"the same at the time of the message", "17-0", someTime, goldenTime},
+	} {
+		for range 2 {
+			if got := id(tt.broker, &chat.ChatMessage{Sender: "bob", SentAt: tt.sentAt}); got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+			}
+		}
+	}
+	if id("17-1", &chat.ChatMessage{Sender: "bob"}) == id("17-0", &chat.ChatMessage{Sender: "bob"}) {
+		t.Error("two messages have the same id")
+	}
+	if got := id("", &chat.ChatMessage{Id: strings.ToUpper(someID), Sender: "bob"}); got != someID {
+		t.Errorf("an id in capitals became %s, want %s", got, someID)
+	}
+	before := &timestamppb.Timestamp{Seconds: -1}
+	if got := id("17-0", &chat.ChatMessage{Sender: "bob", SentAt: before}); got != goldenName {
+		t.Errorf("with a time that no UUID can hold: %s, want %s", got, goldenName)
+	}
+}
+
+const (
+	goldenName = "4bf263e7-7e4a-5f6a-bc94-8fa4e543c02b"
+	goldenTime = "019c13ec-9e7b-7f6a-bc94-8fa4e543c02b"
+)
+
+// letters keeps dead letters, or fails.
+type letters struct {
+	got []*tasks.DeadLetter
+	err error
+}
+
+func (l *letters) AddDeadLetter(_ context.Context, letter *tasks.DeadLetter) error {
+	l.got = append(l.got, letter)
+	return l.err
+}
+
+func TestDeadLettersAreStored(t *testing.T) {
+	l := &letters{}
+	letter := &tasks.DeadLetter{MessageId: "1", Topic: "burrow.tasks.ArchiveMessage", Function: "archive"}
+	if err := (&handlers.DeadLetters{Letters: l}).Handle(t.Context(), letter); err != nil || len(l.got) != 1 || l.got[0] != letter {
+		t.Errorf("stored %v, %v", l.got, err)
+	}
+	l.err = handlers.Permanent(errors.New("not valid"))
+	if err := (&handlers.DeadLetters{Letters: l}).Handle(t.Context(), letter); !isPermanent(err) {
+		t.Errorf("the store refused it: %v", err)
 	}
 }

@@ -44,7 +44,7 @@ type Config struct {
 	ListLimit int `toml:"list_limit" min:"1" max:"100000"`
 	// SnapshotUsers is the most users in one published state; more are sent in
 	// parts. Default 5000.
-	SnapshotUsers int `toml:"snapshot_users" min:"10" max:"50000"`
+	SnapshotUsers int `toml:"snapshot_users" min:"1" max:"50000"`
 
 	// Node is the name of this node, different from that of every other running
 	// node, and at most 128 bytes. Default a random one.

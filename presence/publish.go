@@ -14,6 +14,8 @@ const (
 	// maxPartBytes bounds the names in one state: far below what any broker takes
 	// as one message, however long the names are.
 	maxPartBytes = 256 << 10
+	// maxParts is less than the schema allows; with more users the parts grow.
+	maxParts = 9000
 	// firstRetry is the wait after the first error; it doubles up to a heartbeat.
 	firstRetry = 50 * time.Millisecond
 	// stateGap is the least time between two states out of turn, so that many
@@ -159,6 +161,7 @@ func (t *Tracker) attempt(ctx context.Context, call func(context.Context) error)
 func split(whole State, maxUsers int) []State {
 	users := whole.Users
 	slices.Sort(users)
+	maxUsers = max(maxUsers, len(users)/maxParts+1)
 	var parts []State
 	for len(users) > 0 || len(parts) == 0 {
 		n, size := 0, 0

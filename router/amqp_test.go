@@ -267,17 +267,6 @@ func amqpIDs(from, to int) []string {
 	return ids
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(amqpTestWait)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond) // the broker offers nothing to wait on
-	}
-}
-
 func TestPubSubAMQP(t *testing.T) {
 	b := newAMQPBench(t)
 	features := tests.Features{
@@ -308,7 +297,7 @@ func TestAMQPTaskWaitsForItsFirstWorker(t *testing.T) {
 	wg.Wait()
 	late := amqpIDs(250, 300)
 	b.publish(topic, Task, late...) // no worker exists
-	eventually(t, "all tasks wait for the group", func() bool {
+	waitFor(t, "all tasks wait for the group", func() bool {
 		return b.waiting(amqpQueueOf(topic, "first")) == 300 && b.waiting(amqpUnroutedOf(topic)) == 0
 	})
 	r := b.read(b.drv, topic, Task, "first")
@@ -326,7 +315,7 @@ func TestAMQPGroupsGetEveryTaskOnce(t *testing.T) {
 	ids := amqpIDs(0, 500)
 	b.publish(topic, Task, ids...)
 	first.wait(t, ids...)
-	eventually(t, "the second group has all", func() bool { return len(second.ids())+len(again.ids()) >= 500 })
+	waitFor(t, "the second group has all", func() bool { return len(second.ids())+len(again.ids()) >= 500 })
 	both := append(second.ids(), again.ids()...)
 	slices.Sort(both)
 	if !slices.Equal(both, ids) {
@@ -525,12 +514,12 @@ func TestAMQPCutLosesNothing(t *testing.T) {
 			wait := b.publishers(drv, topic, delivery, stop)
 			for cut := range 3 {
 				before := len(r.ids())
-				eventually(t, "messages flow", func() bool { return len(r.ids()) > before+100 })
+				waitFor(t, "messages flow", func() bool { return len(r.ids()) > before+100 })
 				proxy.refuse.Store(cut == 1) // once for longer
 				proxy.cut()
 				if cut == 1 {
 					refused := proxy.refused.Load()
-					eventually(t, "both connections are dialled in vain", func() bool { return proxy.refused.Load() > refused+5 })
+					waitFor(t, "both connections are dialled in vain", func() bool { return proxy.refused.Load() > refused+5 })
 					proxy.refuse.Store(false)
 				}
 			}
@@ -552,7 +541,7 @@ func TestAMQPTwentyReconnectsWithPublishers(t *testing.T) {
 	wait := b.publishers(drv, topic, Task, stop)
 	for range 20 {
 		before := len(r.ids())
-		eventually(t, "messages flow", func() bool { return len(r.ids()) > before+4 })
+		waitFor(t, "messages flow", func() bool { return len(r.ids()) > before+4 })
 		proxy.cut()
 	}
 	close(stop)
@@ -588,13 +577,13 @@ func TestAMQPSubscriberHealsWhenItsQueueIsDeleted(t *testing.T) {
 			if err := ch.ExchangeDelete(topic, false, false); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the queue is back", func() bool { return b.waiting(queue) >= 0 })
+			waitFor(t, "the queue is back", func() bool { return b.waiting(queue) >= 0 })
 			b.publish(topic, delivery, "after") // also declares the exchange where the reader has not yet
 			if delivery == Task {
 				r.wait(t, "after")
 				return
 			}
-			eventually(t, "events arrive again", func() bool {
+			waitFor(t, "events arrive again", func() bool {
 				b.publish(topic, delivery, "after")
 				return slices.Contains(r.ids(), "after")
 			})
@@ -649,10 +638,10 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 					t.Fatal(err)
 				}
 				if delivery == Task {
-					eventually(t, "the task waits", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
+					waitFor(t, "the task waits", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
 					r = b.read(b.drv, topic, delivery, "test")
 				}
-				eventually(t, "the message came", func() bool { return len(r.ids()) > 0 })
+				waitFor(t, "the message came", func() bool { return len(r.ids()) > 0 })
 				got := r.got[0]
 				if string(got.Payload) != "raw" {
 					t.Errorf("payload %q, want it raw", got.Payload)
@@ -728,11 +717,11 @@ func TestAMQPDeadLetteredTaskReturnsToItsQueue(t *testing.T) {
 	if err := d.Nack(false, false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the task is dead-lettered", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
+	waitFor(t, "the task is dead-lettered", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
 	if err := b.drv.collect(t.Context(), topic, "first"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the task is back in the second queue", func() bool { return b.waiting(amqpQueueOf(topic, "second")) == 1 })
+	waitFor(t, "the task is back in the second queue", func() bool { return b.waiting(amqpQueueOf(topic, "second")) == 1 })
 	if got := b.waiting(amqpQueueOf(topic, "first")); got != 1 {
 		t.Errorf("%d tasks in the first queue, want its own only", got)
 	}

@@ -75,7 +75,7 @@ type subscription struct {
 	delivery Delivery
 	group    string // the function's name
 	window   int    // messages in flight at most
-	cursor   string // where an event source goes on; the driver's own notation
+	cursor   string // what the next source needs to go on where the last one stood; the driver's own notation
 }
 
 // source is one reading of a subscription. It lives until its first error; the

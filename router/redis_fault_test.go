@@ -149,7 +149,7 @@ func (s *sink) missing(want []string) (n int) {
 
 func (s *sink) expect(t *testing.T, want []string) {
 	t.Helper()
-	waitUntil(t, "every confirmed message has come", func() bool { return s.missing(want) == 0 })
+	waitFor(t, "every confirmed message has come", func() bool { return s.missing(want) == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	doubled := 0
@@ -234,11 +234,11 @@ func TestRedisNoticesAStalledServer(t *testing.T) {
 	publishRedis(t, drv, Task, "tasks", "0")
 	collect(t, ch, []string{"0"})
 	server.signal(syscall.SIGSTOP)
-	waitUntil(t, "the silence is noticed", func() bool { return sub.state() != nil })
+	waitFor(t, "the silence is noticed", func() bool { return sub.state() != nil })
 	server.signal(syscall.SIGCONT)
 	publishRedis(t, drv, Task, "tasks", "1")
 	collect(t, ch, []string{"1"})
-	waitUntil(t, "the subscription is well", func() bool { return sub.state() == nil })
+	waitFor(t, "the subscription is well", func() bool { return sub.state() == nil })
 }
 
 func TestRedisPublishWhileDown(t *testing.T) {
@@ -286,7 +286,7 @@ func TestRedisConnect(t *testing.T) {
 		}
 		return log.String(), err
 	}
-	waitUntil(t, "the server is up", func() bool {
+	waitFor(t, "the server is up", func() bool {
 		_, err := open(t, "redis://:rightword@"+server.addr)
 		return err == nil
 	})

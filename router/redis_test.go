@@ -27,6 +27,12 @@ func redisConfig(t *testing.T) Config {
 	t.Helper()
 	cfg := testConfig(t, "redis")
 	cfg.Redis.URL = testURL(t, "BURROW_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+	cleanRedis(t, cfg)
+	return cfg
+}
+
+// cleanRedis deletes the keys of a test when it ends.
+func cleanRedis(t *testing.T, cfg Config) {
 	t.Cleanup(func() {
 		rdb := redisClient(t, cfg.Redis.URL)
 		defer func() { _ = rdb.Close() }()
@@ -39,7 +45,6 @@ func redisConfig(t *testing.T) Config {
 			t.Error(err)
 		}
 	})
-	return cfg
 }
 
 func redisClient(t *testing.T, address string) *redis.Client {
@@ -146,17 +151,6 @@ func openRedisSource(t *testing.T, drv driver, sub *subscription) source {
 	return src
 }
 
-func waitUntil(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-		sleep(t.Context(), 10*time.Millisecond)
-	}
-}
-
 // logBuffer collects a log for tests that look at it.
 type logBuffer struct {
 	mu sync.Mutex
@@ -238,7 +232,7 @@ func TestRedisEventsGoOnExactlyAfterAReopen(t *testing.T) {
 	if err := drv.rdb.ClientKillByFilter(t.Context(), "ID", strconv.FormatInt(src.(*redisEvents).id, 10)).Err(); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "the source ends with an error", func() bool {
+	waitFor(t, "the source ends with an error", func() bool {
 		_, err := src.next(t.Context(), 256)
 		return err != nil
 	})
@@ -364,7 +358,7 @@ func TestRedisPoison(t *testing.T) {
 			}
 		}
 	}
-	waitUntil(t, "poison is acked as well", func() bool {
+	waitFor(t, "poison is acked as well", func() bool {
 		p, err := drv.rdb.XPending(t.Context(), cfg.TopicPrefix+".task", "archive").Result()
 		return err == nil && p.Count == 0
 	})
@@ -511,7 +505,7 @@ func TestRedisTidyKeepsWhatAnyGroupNeeds(t *testing.T) {
 	publishRedis(t, drv, Task, topic, "last")
 	read(t, two, 1)
 	drv.limits.goneAfter = 0
-	waitUntil(t, "only the consumer that holds something is left", func() bool {
+	waitFor(t, "only the consumer that holds something is left", func() bool {
 		length()
 		ones, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "one").Result()
 		twos, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "two").Result()

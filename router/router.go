@@ -75,7 +75,8 @@ type NATSConfig struct {
 
 // RedisConfig is the [broker.redis] table.
 type RedisConfig struct {
-	// URL of the server, as redis://[user:password@]host:port/db.
+	// URL of a server from version 6.2 on, as redis://[user:password@]host:port/db,
+	// or rediss:// for TLS. Version 7 also tells how many events a slow reader missed.
 	URL string `toml:"url"`
 }
 

@@ -376,7 +376,8 @@ func (st *stream) each(ds []*delivered, do func(source, context.Context, []*deli
 	defer cancel()
 	for src, part := range bySource(ds) {
 		if err := do(src, ctx, part); err != nil {
-			st.log.Warn(complaint, "count", len(part), "error", err)
+			// The loss of a subscription is a warning of its own; this follows from it.
+			st.log.Debug(complaint, "count", len(part), "error", err)
 		}
 	}
 }

@@ -243,8 +243,12 @@ func (n *node) stop(ctx context.Context) error {
 // task, so that it waits on the broker while the store is away.
 func (n *node) deadLetter(ctx context.Context, l router.DeadLetter) error {
 	n.log.Error("a function gave up on a message", "function", l.Function, "topic", l.Topic,
-		"message", l.MessageID, "attempts", l.Attempts, "error", l.Err)
+		"message", l.MessageID, "attempts", l.Attempts, "error", l.Err, "bytes", len(l.Payload))
 	if l.Function == deadLetters {
+		var p interface{ Permanent() bool }
+		if errors.As(l.Err, &p) && p.Permanent() {
+			return nil // no store will ever take it; the log above has it
+		}
 		return l.Err // comes again, until the store takes it
 	}
 	return n.router.Publish(ctx, letterOf(l))

@@ -1,4 +1,5 @@
 // The HTTP side of the server: who am I, and what was said before.
+import { sentence } from './text.js';
 
 const TIMEOUT = 10_000; // ms; a request that hangs must not hang the page
 
@@ -30,7 +31,7 @@ async function call(path, options = {}) {
   }
   if (res.ok && body) return body;
   const error = body?.error ?? {};
-  throw new ApiError(res.status, error.code ?? '', error.message || `The server answered ${res.status}. Please try again later.`);
+  throw new ApiError(res.status, error.code ?? '', sentence(error.message ?? '') || `The server answered ${res.status}. Please try again later.`);
 }
 
 /** getSession returns {mode: "guest"|"open", name}; name is '' when none is held. */

@@ -6,6 +6,7 @@ import { Connection } from './connection.js';
 import { html, render } from './html.js';
 import { ROOM } from './logic.js';
 import { Chat } from './state.js';
+import { sentence } from './text.js';
 import { Root } from './views.js';
 
 const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
@@ -100,7 +101,8 @@ const app = {
     const connection = new Connection(`${scheme}//${location.host}/ws/${encodeURIComponent(name)}`, {
       opened: () => chat.opened(),
       received: (text) => chat.frame(text),
-      closed: ({ code, reason }) => chat.closed(whyClosed(code, reason)),
+      // 1009: the frame was too big, and there is only ever one in flight.
+      closed: ({ code, reason }) => chat.closed(whyClosed(code, reason), code !== 1009),
       changed: app.changed,
       signedOut: () => app.signedOut('Your session has ended. Please enter your name again.', name),
       mayRetry: () => app.mayRetry(name),
@@ -164,7 +166,7 @@ function whyClosed(code, reason) {
   if (code === 1009) return 'The message is too long. Send it in smaller parts.';
   if (code === 4429) return 'Too many messages in a short time.';
   if (code === 1012) return 'The server restarted.';
-  return reason || 'The connection was lost.';
+  return sentence(reason) || 'The connection was lost.';
 }
 
 document.addEventListener('visibilitychange', () => app.chat?.seen());

@@ -78,11 +78,14 @@ export class Outbox {
     this.pump();
   }
 
-  /** closed: nothing more will be answered, nothing more can leave. */
-  closed(why) {
+  /**
+   * closed: nothing more will be answered, nothing more can leave. What was in
+   * flight may have arrived, unless maybeSent is false.
+   */
+  closed(why, maybeSent) {
     this.connected = false;
     clearTimeout(this.pumpTimer);
-    this.failFlying(why, true);
+    this.failFlying(why, maybeSent);
     // Not sent by itself later: the talk may have moved on by then, so the
     // person decides.
     this.items = this.items.map((it) => (it.state === 'queued' ? { ...it, state: 'failed', why } : it));

@@ -2,6 +2,7 @@
 // app.js joins it to the connection and to the views.
 import { ROOM, merge, talkOf } from './logic.js';
 import { Outbox } from './outbox.js';
+import { sentence } from './text.js';
 
 const PAGE = 50; // messages asked for at a time
 const GAP_PAGES = 20; // pages fetched to close a gap before giving up on it
@@ -78,10 +79,11 @@ export class Chat {
     this.changed();
   }
 
-  closed(why = 'The connection was lost.') {
+  /** closed: `maybeSent` is false when what was in flight surely did not arrive. */
+  closed(why = 'The connection was lost.', maybeSent = true) {
     this.connected = false;
     clearTimeout(this.settleTimer);
-    this.outbox.closed(why);
+    this.outbox.closed(why, maybeSent);
   }
 
   /** stop ends everything that waits. The Chat is not used afterwards. */
@@ -106,8 +108,9 @@ export class Chat {
   }
 
   refused(error) {
-    this.outbox.refused(error);
-    this.say(error.message || 'The server refused the message.');
+    const why = sentence(String(error.message ?? '')) || 'The server refused the message.';
+    this.outbox.refused({ ...error, message: why });
+    this.say(why);
   }
 
   status({ client_id: name, online }) {

@@ -8,6 +8,13 @@ export function initials(name) {
   return words.length > 1 ? head(words[0]) + head(words[1]) : head(words[0]);
 }
 
+/** sentence makes a server's message, "too long; split it", one for the page. */
+export function sentence(text) {
+  const [first = '', ...rest] = [...text.trim()];
+  const whole = first.toLocaleUpperCase() + rest.join('');
+  return whole === '' || /[.!?…]$/.test(whole) ? whole : `${whole}.`;
+}
+
 // Angles (oklch) that are told apart at a glance; no muddy ones around yellow.
 const HUES = [10, 38, 62, 148, 168, 195, 228, 252, 274, 298, 322, 346];
 

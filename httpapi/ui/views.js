@@ -190,7 +190,7 @@ function Banner({ connection }) {
   if (!navigator.onLine) what = 'You are offline.';
   else if (code === 1012) what = 'The server is restarting.';
   else if (code === 4429) what = 'You were sending too fast.';
-  else if (code === 1013) what = reason ? `The server closed the connection: ${reason}.` : 'This connection was too slow.';
+  else if (code === 1013) what = reason ? `The server closed the connection: ${reason.replace(/\.$/, '')}.` : 'This connection was too slow.';
   else if (!connection.everOpen) what = 'The server cannot be reached.';
   const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000));
   // The countdown is for the eyes: read aloud twice a second it would be noise.

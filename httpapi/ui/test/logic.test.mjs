@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { clean, echoed, merge, nameProblem, reconnectDelay, retryHint, rows, talkOf } from '../logic.js';
-import { dayOf, fullTimeOf, hue, initials, links, timeOf } from '../text.js';
+import { dayOf, fullTimeOf, hue, initials, links, sentence, timeOf } from '../text.js';
 
 const msg = (id, sender = 'bob', content = id, to_user = '') => ({ id, sender, content, to_user, sent_at: '2026-01-31T12:00:00Z' });
 const ids = (list) => list.map((m) => m.id).join('');
@@ -109,6 +109,12 @@ test('links keeps every character', () => {
   for (const text of ['a http://x.y/).. b', 'http://a.b http://a.b', 'http://[', 'x https://é.example/ü?q=ö#x!']) {
     assert.equal(links(text).map((p) => p.text ?? p).join(''), text);
   }
+});
+
+test('sentence makes a message one for the page', () => {
+  assert.equal(sentence('too long; split it'), 'Too long; split it.');
+  assert.equal(sentence('Already fine!'), 'Already fine!');
+  assert.equal(sentence(' '), '');
 });
 
 test('initials and hue do not break on odd names', () => {

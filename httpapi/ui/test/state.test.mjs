@@ -155,6 +155,13 @@ test('a lost connection marks what was under way; the history brings it home', (
   assert.equal(w.sent.length, 1, 'nothing is sent again by itself');
 });
 
+test('a frame that was too big surely did not arrive', () => {
+  const w = setup();
+  w.write('a');
+  w.chat.closed('Too long.', false);
+  assert.deepEqual(w.chat.outbox.items.map((it) => it.maybeSent), [false]);
+});
+
 test('without a connection retry does nothing', () => {
   const w = setup();
   w.write('a');

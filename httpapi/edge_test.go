@@ -1,0 +1,666 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"burrow/httpapi"
+)
+
+func TestNames(t *testing.T) {
+	n := start(t, nil)
+	for path, status := range map[string]int{
+		"alice":                         426, // Good, but no upgrade.
+		"a":                             426,
+		"Zo%C3%AB%20M.":                 400, // Ends with a dot.
+		"Zo%C3%AB%20M":                  426,
+		"a-b_c.d@e":                     426,
+		"%61lice":                       426,
+		strings.Repeat("x", 64):         426,
+		strings.Repeat("%E4%BA%BA", 64): 426,
+		strings.Repeat("x", 65):         400,
+		"":                              400,
+		"%20":                           400,
+		"alice%20":                      400,
+		"alice/bob":                     400,
+		"alice%2Fbob":                   400,
+		"al%2565":                       400, // Unescaped once only: "al%65".
+		"%00":                           400,
+		"a%00b":                         400,
+		"%FF":                           400,
+		"global":                        400,
+		"%3Cb%3E":                       400,
+		"..":                            400,
+		"%2e%2e":                        400,
+		"alice%0Abob":                   400,
+		"a%E2%80%AEb":                   400, // A direction override.
+	} {
+		res, body := n.request(t, "GET", "/ws/"+path, "")
+		if res.StatusCode != status {
+			t.Errorf("/ws/%s: status %d, want %d", path, res.StatusCode, status)
+		}
+		want := map[int]string{400: "invalid_client_id", 426: "upgrade_required"}[status]
+		if got := errorCode(t, body); got != want {
+			t.Errorf("/ws/%s: code %q, want %q", path, got, want)
+		}
+		if status == 426 && !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") {
+			t.Errorf("/ws/%s: no Upgrade header", path)
+		}
+	}
+}
+
+func TestEscapedNamesConnect(t *testing.T) {
+	n := start(t, nil)
+	c := n.dial(t, "Zoë M")
+	c.want(`{"client_id":"Zoë M","online":true}`)
+}
+
+var upgrade = []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+
+// The checks of /ws are made in one order, so that what is wrong does not depend on who asks.
+func TestConnectChecksInOrder(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.MaxConnections = 1 })
+	alice := n.guest("alice", "bob")
+	foreign := "Origin: https://evil.example"
+	for _, tt := range []struct {
+		name    string
+		path    string
+		headers []string
+		status  int
+		code    string
+	}{
+		{"a bad name comes first", "/ws/global", []string{foreign}, 400, "invalid_client_id"},
+		{"then the upgrade", "/ws/alice", []string{foreign}, 426, "upgrade_required"},
+		{"in its only version", "/ws/alice", []string{"Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 8", "Sec-WebSocket-Key: x"}, 426, "upgrade_required"},
+		{"with a key", "/ws/alice", upgrade[:3], 400, "bad_request"},
+		{"then the origin", "/ws/alice", append(upgrade[:4:4], foreign), 403, "foreign_origin"},
+		{"then the cookie", "/ws/alice", upgrade, 401, "no_session"},
+		{"which must be good", "/ws/alice", append(upgrade[:4:4], "Cookie: burrow_session=forged"), 401, "no_session"},
+		{"and of that name", "/ws/bob", append(upgrade[:4:4], alice), 403, "forbidden"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			res, body := n.request(t, "GET", tt.path, "", tt.headers...)
+			if code := errorCode(t, body); res.StatusCode != tt.status || code != tt.code {
+				t.Errorf("got %d %s, want %d %s", res.StatusCode, code, tt.status, tt.code)
+			}
+		})
+	}
+	n.join(t, "alice", alice)
+	res, body := n.request(t, "GET", "/ws/alice", "", append(upgrade[:4:4], alice)...)
+	if code := errorCode(t, body); res.StatusCode != 503 || code != "full" {
+		t.Errorf("beyond max_connections: %d %s, want 503 full", res.StatusCode, code)
+	}
+	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err != nil || s < 1 {
+		t.Errorf("Retry-After %q", res.Header.Get("Retry-After"))
+	}
+	n.auth.err = errors.New("store is down")
+	res, body = n.request(t, "GET", "/ws/alice", "", append(upgrade[:4:4], alice)...)
+	if code := errorCode(t, body); res.StatusCode != 503 || code != "unavailable" || strings.Contains(body, "store") {
+		t.Errorf("with a broken auth: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestConnectionsAreCountedDown(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.MaxConnections = 1 })
+	for range 3 {
+		c := n.join(t, "alice")
+		_ = c.Close(1000, "")
+		eventually(t, "the slot is free", func() bool {
+			res, _ := n.request(t, "GET", "/ws/alice", "", upgrade[:3]...)
+			c, _, err := n.tryDial(t, "bob")
+			if err == nil {
+				_ = c.Close(1000, "")
+			}
+			return res.StatusCode == 400 && err == nil
+		})
+		eventually(t, "nobody there", n.presence.empty)
+		eventually(t, "no session", func() bool { return n.metric(t, "burrow_edge_sessions") == 0 })
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) {
+		c.HTTP.AllowedOrigins = []string{"https://Chat.Example.org", "http://localhost:3000"}
+	})
+	all := start(t, func(c *httpapi.Config) { c.HTTP.AllowedOrigins = []string{"*"} })
+	for origin, allowed := range map[string]bool{
+		"":                               true,
+		"http://" + n.Addr():             true,
+		"https://" + n.Addr():            true, // A proxy before us speaks TLS.
+		"https://chat.example.org":       true,
+		"https://CHAT.example.org":       true,
+		"http://chat.example.org":        false,
+		"https://chat.example.org:8443":  false,
+		"https://chat.example.org.evil":  false,
+		"http://localhost:3000":          true,
+		"http://localhost":               false,
+		"null":                           false,
+		"file://":                        false,
+		"https://evil.example":           false,
+		"http://" + n.Addr() + "@evil":   false,
+		"http://evil/" + n.Addr():        false,
+		"chrome-extension://" + n.Addr(): false,
+		"://":                            false,
+	} {
+		headers := upgrade[:4:4]
+		if origin != "" {
+			headers = append(headers, "Origin: "+origin)
+		}
+		if got := opens(t, n, headers); got != allowed {
+			t.Errorf("Origin %q: allowed %v, want %v", origin, got, allowed)
+		}
+		if !opens(t, all, headers) {
+			t.Errorf("Origin %q: refused with allowed_origins *", origin)
+		}
+	}
+	if opens(t, n, append(upgrade[:4:4], "Origin: http://"+n.Addr(), "Origin: https://evil.example")) {
+		t.Error("two Origin headers were allowed")
+	}
+}
+
+// opens reports whether a handshake with these headers opens a WebSocket.
+func opens(t *testing.T, n *node, headers []string) bool {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", n.Addr(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n", n.Addr(), strings.Join(headers, "\r\n"))
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols && res.Header.Get("Sec-WebSocket-Protocol") != "" {
+		t.Error("a subprotocol was chosen")
+	}
+	return res.StatusCode == http.StatusSwitchingProtocols
+}
+
+func TestUnknownSubprotocolsGetPlain(t *testing.T) {
+	n := start(t, nil)
+	if !opens(t, n, append(upgrade[:4:4], "Sec-WebSocket-Protocol: burrow.v1.proto, chat")) {
+		t.Error("refused")
+	}
+}
+
+func TestEarlyDataIsRefused(t *testing.T) {
+	n := start(t, nil)
+	conn, err := net.DialTimeout("tcp", n.Addr(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s", strings.Join(upgrade, "\r\n"), rawFrame(0x81, `{"content":"x"}`))
+	if data, _ := io.ReadAll(conn); strings.Contains(string(data), "101") {
+		t.Errorf("got %q", data)
+	}
+	eventually(t, "nobody there", n.presence.empty)
+}
+
+func TestCloseCodes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		act  func(*client)
+		code int
+	}{
+		"binary":    {func(c *client) { _ = c.Write(c.t.Context(), websocket.MessageBinary, []byte(`{"content":"x"}`)) }, 1003},
+		"not UTF-8": {func(c *client) { c.send("{\"content\":\"\xff\"}") }, 1007},
+		"too big":   {func(c *client) { _ = c.Write(c.t.Context(), websocket.MessageText, make([]byte, 1<<20)) }, 1009},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil)
+			alice, bob := n.join(t, "alice"), n.join(t, "bob")
+			alice.want(online("bob"))
+			tt.act(alice)
+			if frames, _ := alice.closed(tt.code); len(frames) > 0 {
+				t.Errorf("got %q before the close", frames)
+			}
+			bob.want(offline("alice"))
+			if got := n.metric(t, "burrow_edge_closes_total", strconv.Itoa(tt.code)); got != 1 {
+				t.Errorf("counted %v closes with %d", got, tt.code)
+			}
+			n.join(t, "alice") // Nothing is left behind.
+		})
+	}
+}
+
+func TestLargestFrame(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.MaxFrameBytes = 1000 })
+	alice := n.join(t, "alice")
+	frame := `{"content":"fits"}`
+	alice.send(frame + strings.Repeat(" ", 1000-len(frame)))
+	alice.hears("alice", "", "fits")
+	alice.send(frame + strings.Repeat(" ", 1001-len(frame)))
+	alice.closed(1009)
+}
+
+func TestNewestOfTooManyIsClosed(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.MaxConnectionsPerUser = 2 })
+	first := n.join(t, "alice")
+	second := n.dial(t, "alice")
+	second.want(online("alice"))
+	if frames, reason := n.dial(t, "alice").closed(1013); len(frames) > 0 || reason == "" {
+		t.Errorf("got %q, reason %q", frames, reason)
+	}
+	bob := n.join(t, "bob")
+	first.want(online("bob"))
+	second.want(online("bob"))
+	_ = second.Close(1000, "")
+	eventually(t, "room for one more", func() bool { return n.metric(t, "burrow_edge_sessions") == 2 })
+	n.dial(t, "alice").want(online("alice"))
+	bob.send(`{"content":"still here"}`)
+	first.hears("bob", "", "still here")
+}
+
+func TestExpiredSessionIsClosed(t *testing.T) {
+	n := start(t, nil)
+	cookie := n.guest("alice")
+	n.auth.mu.Lock()
+	s := n.auth.cookies["cookie-of-alice"]
+	s.Expires = time.Now().Add(200 * time.Millisecond)
+	n.auth.cookies["cookie-of-alice"] = s
+	n.auth.mu.Unlock()
+	alice := n.join(t, "alice", cookie)
+	alice.closed(4401)
+}
+
+func TestServerPings(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.PingInterval = 50 * time.Millisecond })
+	lively := n.rawDial(t, "lively", 0)
+	mute := n.rawDial(t, "mute", 0)
+	began := time.Now()
+	for pings := 0; pings < 6; {
+		first, _, err := lively.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == 0x89 {
+			pings++
+			lively.write(0x8A, "")
+		}
+	}
+	if d := time.Since(began); d < 200*time.Millisecond {
+		t.Errorf("six pings within %v", d)
+	}
+	for {
+		if _, _, err := mute.read(); err != nil {
+			break // Closed: it missed two.
+		}
+	}
+	if got := n.metric(t, "burrow_edge_closes_total", "lost"); got != 1 {
+		t.Errorf("counted %v lost sessions, want 1", got)
+	}
+}
+
+func TestServerPongs(t *testing.T) {
+	n := start(t, nil)
+	c := n.rawDial(t, "alice", 0)
+	for range 1000 { // Of many pings at once not each needs an answer, the last one does.
+		c.write(0x89, "flood")
+	}
+	c.write(0x89, "last")
+	for {
+		first, payload, err := c.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == 0x8A && payload == "last" {
+			break
+		}
+	}
+}
+
+func TestRawFrames(t *testing.T) {
+	hello := `{"content":"hello"}`
+	bare := rawFrame(0x81, hello)
+	bare[1] &= 0x7f
+	for name, tt := range map[string]struct {
+		bytes []byte
+		code  int
+	}{
+		"fragments, with a ping between":        {slices.Concat(rawFrame(0x01, hello[:5]), rawFrame(0x89, "x"), rawFrame(0x00, ""), rawFrame(0x80, hello[5:]), rawFrame(0x88, "\x03\xe8")), 1000},
+		"fragments that are too big together":   {slices.Concat(rawFrame(0x01, strings.Repeat(" ", 10000)), rawFrame(0x00, strings.Repeat(" ", 10000))), 1009},
+		"a length of 2^63":                      {[]byte{0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0}, 0},
+		"a length of 2^62":                      {[]byte{0x81, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1009},
+		"not masked":                            {bare, 1002},
+		"a reserved bit":                        {rawFrame(0xC1, hello), 1002},
+		"an unknown opcode":                     {rawFrame(0x83, hello), 1002},
+		"a continuation of nothing":             {rawFrame(0x80, hello), 1002},
+		"a long ping":                           {rawFrame(0x89, strings.Repeat("x", 126)), 1002},
+		"a ping in pieces":                      {rawFrame(0x09, "x"), 1002},
+		"a close without a code":                {rawFrame(0x88, ""), 1005},
+		"a close with an impossible code":       {rawFrame(0x88, "\x03\xed"), 1002},
+		"a close whose reason is not UTF-8":     {rawFrame(0x88, "\x03\xe8\xff"), 1002},
+		"a close with an application's code":    {rawFrame(0x88, "\x0f\xa0bye"), 4000},
+		"half a frame, then nothing":            {rawFrame(0x81, hello)[:9], 0},
+		"a text frame that is not UTF-8 at all": {rawFrame(0x81, "\xc3\x28"), 1007},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil)
+			bob := n.join(t, "bob")
+			c := n.rawDial(t, "alice", 0)
+			bob.want(online("alice"))
+			if _, err := c.Conn.Write(tt.bytes); err != nil {
+				t.Fatal(err)
+			}
+			if tt.code != 0 {
+				if got := c.readClose(); got != tt.code {
+					t.Errorf("closed with %d, want %d", got, tt.code)
+				}
+			} else {
+				_ = c.Conn.(*net.TCPConn).CloseWrite()
+				_, _ = io.Copy(io.Discard, c.r) // Ends: the server closes.
+			}
+			if frame := bob.next(); strings.Contains(frame, "hello") {
+				bob.want(offline("alice"))
+			} else if frame != offline("alice") {
+				t.Errorf("bob got %s", frame)
+			}
+		})
+	}
+}
+
+// A reader that takes nothing is closed with 1013; what it got is the stream without a hole; the
+// others notice nothing.
+func TestSlowConsumer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*httpapi.Config)
+		size   int // Of the content of each message.
+		pause  time.Duration
+	}{
+		"for too long":     {func(c *httpapi.Config) { c.Edge.Queue = 64; c.Edge.SlowAfter = 100 * time.Millisecond }, 8000, time.Millisecond},
+		"too many at once": {func(c *httpapi.Config) { c.Edge.Queue = 8; c.Edge.SlowAfter = time.Hour }, 8000, 100 * time.Microsecond},
+		"too many bytes":   {func(c *httpapi.Config) { c.Edge.Queue = 65536; c.Edge.SlowAfter = time.Hour }, 60000, 100 * time.Microsecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, func(c *httpapi.Config) { tt.change(c); c.History.Buffer = 100 })
+			slow := n.rawDial(t, "slow", 4096)
+			quick := n.rawDial(t, "quick", 0)
+			filler := strings.Repeat("x", tt.size)
+
+			// The quick one says how far it is; the others wait for it, so that only one is slow.
+			heard := make(chan int, 100000)
+			var reading sync.WaitGroup
+			reading.Go(func() { readNumbers(t, "quick", quick, heard) })
+			defer reading.Wait()
+			defer quick.Close()
+
+			pace := time.NewTicker(tt.pause)
+			defer pace.Stop()
+			sent := 0
+			timeout := time.After(2 * patience)
+			for n.metric(t, "burrow_edge_closes_total", "1013") == 0 {
+				select {
+				case <-pace.C:
+				case <-timeout:
+					t.Fatalf("not closed after %d messages", sent)
+				}
+				n.Deliver(message(sent, "bot", "", strconv.Itoa(sent)+" "+filler))
+				sent++
+				if got := <-heard; got != sent-1 {
+					t.Fatalf("quick got %d, want %d", got, sent-1)
+				}
+			}
+			numbers := make(chan int, 100000)
+			if code := readNumbers(t, "slow", slow, numbers); code != 1013 {
+				t.Errorf("slow was closed with %d, want 1013", code)
+			}
+			close(numbers)
+			want := 0
+			for got := range numbers {
+				if got != want {
+					t.Fatalf("slow got message %d, want %d: a hole", got, want)
+				}
+				want++
+			}
+			if want == 0 || want >= sent {
+				t.Errorf("slow got %d of %d messages", want, sent)
+			}
+			for i := range 50 {
+				n.Deliver(message(sent+i, "bot", "", strconv.Itoa(sent+i)))
+				if got := <-heard; got != sent+i {
+					t.Fatalf("quick got %d, want %d", got, sent+i)
+				}
+			}
+			if got := n.metric(t, "burrow_edge_closes_total", "1013"); got != 1 {
+				t.Errorf("%v sessions were closed with 1013, want 1", got)
+			}
+		})
+	}
+}
+
+// readNumbers sends the numbers that messages begin with to out, until the connection ends, and
+// returns the close code.
+func readNumbers(t *testing.T, who string, c *rawConn, out chan<- int) int {
+	for {
+		first, payload, err := c.read()
+		if err != nil {
+			return 0
+		}
+		if first == 0x88 {
+			return int(payload[0])<<8 | int(payload[1])
+		}
+		var m said
+		if err := json.Unmarshal([]byte(payload), &m); err != nil {
+			t.Errorf("%s got a broken frame %.40q: %v", who, payload, err)
+			return 0
+		}
+		if m.Content != "" {
+			number, _, _ := strings.Cut(m.Content, " ")
+			i, _ := strconv.Atoi(number)
+			out <- i
+		}
+	}
+}
+
+// A newcomer's history and statuses are not counted as waiting.
+func TestBurstIsNotSlow(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) {
+		c.Edge.Queue, c.Edge.SlowAfter = 1, time.Millisecond
+		c.History.Limit, c.History.Buffer = 1000, 1000
+	})
+	filler := strings.Repeat("x", 8000)
+	for i := range 1000 {
+		n.Deliver(message(i, "bot", "", strconv.Itoa(i)+" "+filler))
+	}
+	for i := range 200 {
+		n.Status(fmt.Sprintf("user%03d", i), true)
+	}
+	c := n.join(t, "zoe")
+	n.Deliver(message(1000, "bot", "", "live"))
+	c.hears("bot", "", "live")
+}
+
+func TestDrain(t *testing.T) {
+	n := start(t, nil)
+	const people = 20
+	var clients []*client
+	for i := range people {
+		clients = append(clients, n.join(t, "user"+strconv.Itoa(i)))
+	}
+	n.broker.mu.Lock()
+	n.broker.hold, n.broker.held = make(chan struct{}), make(chan struct{}, 2)
+	n.broker.mu.Unlock()
+	clients[0].send(`{"content":"in flight"}`)
+	<-n.broker.held
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- n.Shutdown(ctx) }()
+	var body string
+	eventually(t, "not ready", func() bool {
+		var res *http.Response
+		res, body = n.request(t, "GET", "/readyz", "")
+		return res.StatusCode == 503
+	})
+	if !strings.Contains(body, `"draining":true`) {
+		t.Errorf("readyz says %s", body)
+	}
+	res, body := n.request(t, "GET", "/ws/late", "", upgrade...)
+	if code := errorCode(t, body); res.StatusCode != 503 || code != "draining" || res.Header.Get("Retry-After") == "" {
+		t.Errorf("a new session: %d %s", res.StatusCode, body)
+	}
+	for frame := ""; !strings.Contains(frame, `"error"`); {
+		clients[1].send(`{"content":"too late"}`)
+		frame = clients[1].next()
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("Shutdown ended with a publish in flight: %v", err)
+	default:
+	}
+	close(n.broker.hold)
+
+	delays := map[string]bool{}
+	for i, c := range clients {
+		frames, reason := c.closed(1012)
+		found := regexp.MustCompile(`^retry-ms=(\d+)$`).FindStringSubmatch(reason)
+		if found == nil {
+			t.Fatalf("reason %q", reason)
+		}
+		if ms, _ := strconv.Atoi(found[1]); ms < 500 || ms > 5000 {
+			t.Errorf("%s is not within 500 and 5000", reason)
+		}
+		delays[reason] = true
+		if !slices.ContainsFunc(frames, func(f string) bool { return strings.Contains(f, "in flight") }) {
+			t.Errorf("client %d did not get what was in flight: %q", i, frames)
+		}
+	}
+	if len(delays) < people/2 {
+		t.Errorf("%d delays for %d clients", len(delays), people)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if !n.presence.empty() {
+		t.Errorf("still present: %v", n.presence.users)
+	}
+	if _, err := net.Dial("tcp", n.Addr()); err == nil {
+		t.Error("still listening")
+	}
+}
+
+// Shutdown is bounded by its context, whatever peers and broker do.
+func TestShutdownIsBounded(t *testing.T) {
+	n := prepare(t, nil)
+	n.run(t)
+	if err := n.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.broker.hold, n.broker.held = make(chan struct{}), make(chan struct{}, 1)
+	c := n.rawDial(t, "alice", 0)
+	c.write(0x81, `{"content":"x"}`)
+	<-n.broker.held
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := n.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: %v, want the deadline", err)
+	}
+	eventually(t, "nobody there", n.presence.empty)
+}
+
+// Peers that do not answer a close frame are not waited for.
+func TestDrainOfMutePeers(t *testing.T) {
+	n := start(t, nil)
+	for range 5 {
+		n.rawDial(t, "mute", 0)
+	}
+	eventually(t, "all there", func() bool { return n.metric(t, "burrow_edge_sessions") == 5 })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	if err := n.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 4*time.Second {
+		t.Errorf("Shutdown took %v", d)
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	n := prepare(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { n.ran <- n.Run(ctx) }()
+	if err := n.Seed(ctx); err != nil {
+		t.Fatal(err)
+	}
+	alice := n.join(t, "alice")
+	cancel()
+	alice.closed(1012)
+	if err := <-n.ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestTakenAddress(t *testing.T) {
+	n := start(t, nil)
+	cfg := httpapi.DefaultConfig()
+	cfg.HTTP.Addr = n.Addr()
+	cfg.Publisher, cfg.Auth = n.broker, n.auth
+	other, err := httpapi.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "http.addr") {
+		t.Errorf("Run: %v, want an error that names http.addr", err)
+	}
+	if err := other.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := other.Run(t.Context()); err != nil {
+		t.Errorf("Run after Shutdown: %v", err)
+	}
+}
+
+func TestNewReportsEverything(t *testing.T) {
+	_, err := httpapi.New(httpapi.Config{HTTP: httpapi.HTTPConfig{AllowedOrigins: []string{"example.org", "ftp://x", "https://x/path", "*"}}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"Publisher", "Auth", `"example.org"`, `"ftp://x"`, `"https://x/path"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not name %s", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), `"*" is not`) {
+		t.Errorf("error %q complains about *", err)
+	}
+}
+
+// A session that panics ends; the server goes on.
+func TestPanicEndsOneSession(t *testing.T) {
+	n := start(t, nil)
+	alice, bob := n.join(t, "alice"), n.join(t, "bob")
+	n.broker.mu.Lock()
+	deliver := n.broker.deliver
+	n.broker.deliver = nil
+	n.broker.mu.Unlock()
+	alice.send(`{"content":"boom"}`)
+	alice.closed(1011)
+	n.broker.mu.Lock()
+	n.broker.deliver = deliver
+	n.broker.mu.Unlock()
+	bob.want(offline("alice"))
+	bob.send(`{"content":"well"}`)
+	bob.hears("bob", "", "well")
+}
