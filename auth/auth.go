@@ -31,7 +31,7 @@ type Config struct {
 	Mode string `toml:"mode" oneof:"open,guest"`
 	// SessionTTL is how long a name is kept for its owner after they signed in or
 	// were renewed. Default 720h, thirty days.
-	SessionTTL time.Duration `toml:"session_ttl" min:"1m" max:"87600h"`
+	SessionTTL time.Duration `toml:"session_ttl" min:"1s" max:"87600h"`
 	// CookieKey signs the cookies. It is a secret: any text of at least 32 bytes,
 	// taken as it is (what "openssl rand -base64 32" prints is good), and the same
 	// for all servers that share their users. Changing it signs everyone out.

@@ -26,7 +26,7 @@ const (
 	maxCookie    = 1024 // bytes; none of ours is longer
 )
 
-// Strict: no two cookies are one session.
+// Strict, so that nothing but what seal returned is a cookie.
 var encoding = base64.RawURLEncoding.Strict()
 
 // seal returns the cookie that proves s.
@@ -54,6 +54,8 @@ func (a *Auth) open(cookie string, now time.Time) (Session, error) {
 		return no("is missing")
 	case len(cookie) > maxCookie:
 		return no("is too long")
+	case strings.ContainsAny(cookie, "\r\n"): // base64 would skip them
+		return no("is damaged")
 	}
 	left, right, _ := strings.Cut(cookie, ".")
 	payload, err := encoding.DecodeString(left)

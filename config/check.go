@@ -15,8 +15,8 @@ var topicPrefix = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 // check looks at what tags cannot say: the form of texts, and settings that must fit
 // one another.
 func (d *decoder) check(c *Config) {
-	if d.bad[""] {
-		return // parts of the file were not read, so what was is no whole
+	if d.torn {
+		return // what was read is no whole
 	}
 	if c.DataDir == "" {
 		d.wrong("it is empty; name a directory", "data_dir")

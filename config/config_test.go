@@ -142,6 +142,14 @@ func TestEachProblemCanBeFound(t *testing.T) {
 	}
 }
 
+func TestUnknownVariableHidesNoOtherProblem(t *testing.T) {
+	_, err := Load("", []string{"BURROW_EDGE_QUEU=1", "BURROW_HTTP_ADDR=x"})
+	var all *Error
+	if !errors.As(err, &all) || len(all.Problems) != 2 {
+		t.Errorf("got %v, want two problems", err)
+	}
+}
+
 func TestFileThatCannotBeRead(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "no.toml"), nil)
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "-config") {

@@ -26,6 +26,8 @@ type decoder struct {
 	origin map[string]Problem // where a key got its value, without a message
 	bad    map[string]bool    // keys with a problem
 
+	torn bool // a part of the file was not understood
+
 	problems []*Problem
 
 	name   string // of the file
@@ -83,6 +85,7 @@ func (d *decoder) file(name string, data []byte) {
 			break
 		}
 		off := min(max(cap(rest)-cap(bad.Highlight), 0), len(rest))
+		d.torn = true
 		d.complain(d.at(d.base+off), "", "%s", syntax(bad.Message))
 		start := min(beginning(rest, end), off)
 		next := bytes.IndexByte(rest[off:], '\n')

@@ -16,7 +16,7 @@ type Problem struct {
 	File         string // the configuration file, or empty
 	Line, Column int    // where in File, both from 1; the column counts characters
 	Env          string // or the environment variable
-	Key          string // the full key, as "edge.queue"; empty for a file that is not TOML
+	Key          string // the full key, as "edge.queue"; empty where there is none to tell
 	Message      string
 }
 
