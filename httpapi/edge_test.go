@@ -404,6 +404,18 @@ func TestSlowConsumer(t *testing.T) {
 			defer reading.Wait()
 			defer quick.Close()
 
+			hears := func(want int) {
+				t.Helper()
+				select {
+				case got := <-heard:
+					if got != want {
+						t.Fatalf("quick got %d, want %d", got, want)
+					}
+				case <-time.After(patience):
+					t.Fatalf("quick did not get %d", want)
+				}
+			}
+
 			pace := time.NewTicker(tt.pause)
 			defer pace.Stop()
 			sent := 0
@@ -416,9 +428,7 @@ func TestSlowConsumer(t *testing.T) {
 				}
 				n.Deliver(message(sent, "bot", "", strconv.Itoa(sent)+" "+filler))
 				sent++
-				if got := <-heard; got != sent-1 {
-					t.Fatalf("quick got %d, want %d", got, sent-1)
-				}
+				hears(sent - 1)
 			}
 			numbers := make(chan int, 100000)
 			if code := readNumbers(t, "slow", slow, numbers); code != 1013 {
@@ -437,9 +447,7 @@ func TestSlowConsumer(t *testing.T) {
 			}
 			for i := range 50 {
 				n.Deliver(message(sent+i, "bot", "", strconv.Itoa(sent+i)))
-				if got := <-heard; got != sent+i {
-					t.Fatalf("quick got %d, want %d", got, sent+i)
-				}
+				hears(sent + i)
 			}
 			if got := n.metric(t, "burrow_edge_closes_total", "1013"); got != 1 {
 				t.Errorf("%v sessions were closed with 1013, want 1", got)

@@ -115,6 +115,8 @@ func (b *amqpBench) eventQueue(topic, group string) string {
 }
 
 func (b *amqpBench) clean() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	defer func() { _ = b.raw.Close() }()
 	ch, err := b.raw.Channel()
 	if err != nil {
@@ -269,10 +271,8 @@ func amqpIDs(from, to int) []string {
 
 func TestPubSubAMQP(t *testing.T) {
 	b := newAMQPBench(t)
-	features := tests.Features{
-		ConsumerGroups: true, Persistent: true,
-		GenerateTopicFunc: func(ctx tests.TestContext) string { return b.topic(string(ctx.TestID)) },
-	}
+	features := pubSubFeatures
+	features.GenerateTopicFunc = func(ctx tests.TestContext) string { return b.topic(string(ctx.TestID)) }
 	pubSubSuite(t, features, func(t *testing.T) driver { return b.open(t, b.cfg) })
 }
 

@@ -10,16 +10,23 @@ import (
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 )
 
+// pubSubFeatures are what every broker promises for tasks.
+var pubSubFeatures = tests.Features{
+	ConsumerGroups: true, Persistent: true,
+	GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true,
+	ForceShort: true, // the same promises with fewer messages
+}
+
 // pubSubSuite runs Watermill's own suite over tasks of drivers made by open, with
 // one lane, for the suite has no routing keys and wants one order.
 // All drivers of one suite must reach the same broker with the same prefix.
 func pubSubSuite(t *testing.T, features tests.Features, open func(t *testing.T) driver) {
 	t.Helper()
-	features.ForceShort = true // the same promises with fewer messages
 	group := func(t *testing.T, name string) (message.Publisher, message.Subscriber) {
 		drv := open(t)
 		sub := newSubscriber(drv, Task, name, 1, context.Background(), slog.New(slog.DiscardHandler), testMetrics(t))
-		sub.drain = time.Second // the suite closes subscribers with messages in flight
+		sub.drain = time.Second               // the suite closes subscribers with messages in flight
+		t.Cleanup(func() { _ = sub.Close() }) // the suite leaves some open; never fails
 		return testPublisher{drv, Task}, sub
 	}
 	tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) {
@@ -44,19 +51,19 @@ func openTestDriver(t *testing.T, cfg Config) driver {
 func TestPubSubGoChannel(t *testing.T) {
 	cfg := testConfig(t, "gochannel")
 	cfg.Memory = NewMemory()
-	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return openTestDriver(t, cfg) })
+	pubSubSuite(t, pubSubFeatures, func(t *testing.T) driver { return openTestDriver(t, cfg) })
 }
 
 func TestPubSubNATS(t *testing.T) {
 	cfg := testConfig(t, "nats")
 	cfg.NATS.URL = testURL(t, "BURROW_TEST_NATS_URL", "nats://127.0.0.1:4222")
 	cleanNATS(t, cfg)
-	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return openTestDriver(t, cfg) })
+	pubSubSuite(t, pubSubFeatures, func(t *testing.T) driver { return openTestDriver(t, cfg) })
 }
 
 func TestPubSubEmbeddedNATS(t *testing.T) {
 	drv := openTestDriver(t, testConfig(t, "nats"))
-	pubSubSuite(t, tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true}, func(t *testing.T) driver { return drv })
+	pubSubSuite(t, pubSubFeatures, func(t *testing.T) driver { return drv })
 }
 
 // cleanNATS deletes the streams of a test when it ends.

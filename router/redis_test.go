@@ -171,10 +171,8 @@ func (l *logBuffer) String() string {
 
 func TestPubSubRedis(t *testing.T) {
 	cfg := redisConfig(t)
-	features := tests.Features{
-		ConsumerGroups: true, Persistent: true,
-		GenerateTopicFunc: func(tctx tests.TestContext) string { return cfg.TopicPrefix + "." + string(tctx.TestID) },
-	}
+	features := pubSubFeatures
+	features.GenerateTopicFunc = func(ctx tests.TestContext) string { return cfg.TopicPrefix + "." + string(ctx.TestID) }
 	pubSubSuite(t, features, func(t *testing.T) driver { return openTestDriver(t, cfg) })
 }
 

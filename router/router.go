@@ -116,6 +116,7 @@ type Router struct {
 	functions []string
 	running   bool
 
+	started   chan struct{} // closed when every function is subscribed
 	ended     chan struct{} // closed when Run returns
 	draining  chan struct{}
 	drainOnce sync.Once
@@ -161,7 +162,7 @@ func New(ctx context.Context, cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, log: cfg.Log, drv: drv, wm: wm, validate: validate, metrics: m,
-		subs: make(map[string]*subscriber), draining: make(chan struct{}), ended: make(chan struct{}),
+		subs: make(map[string]*subscriber), draining: make(chan struct{}), started: make(chan struct{}), ended: make(chan struct{}),
 	}
 	r.abandoned, r.abandon = context.WithCancel(context.Background())
 	return r, nil
@@ -205,6 +206,7 @@ func (r *Router) Run(ctx context.Context) error {
 	defer stop()
 	if len(r.subs) == 0 {
 		r.ready.Store(true)
+		close(r.started)
 		select {
 		case <-ctx.Done():
 		case <-r.draining:
@@ -217,6 +219,7 @@ func (r *Router) Run(ctx context.Context) error {
 		select {
 		case <-r.wm.Running():
 			r.ready.Store(true)
+			close(r.started)
 		case <-done:
 		}
 	}()
@@ -226,9 +229,8 @@ func (r *Router) Run(ctx context.Context) error {
 	return nil
 }
 
-// Running is closed once every function is subscribed. It never is when no
-// function runs here.
-func (r *Router) Running() <-chan struct{} { return r.wm.Running() }
+// Running is closed once every function is subscribed.
+func (r *Router) Running() <-chan struct{} { return r.started }
 
 // Check returns nil when the broker answers and every subscription reads.
 func (r *Router) Check(ctx context.Context) error {

@@ -132,10 +132,6 @@ func (in *installation) node(handle func(r *Router) error, functions ...string) 
 			in.t.Error(err)
 		}
 	})
-	if len(r.subs) == 0 {
-		waitFor(in.t, "the node to be ready", func() bool { return r.ready.Load() })
-		return r
-	}
 	select {
 	case <-r.Running():
 	case err := <-done:

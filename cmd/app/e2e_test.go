@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+
+	"burrow/router"
 )
 
 // TestEndToEnd talks through the whole program, on every broker, over two nodes
 // where the broker can be shared.
 func TestEndToEnd(t *testing.T) {
-	for _, b := range []broker{memory, embedded, nats, redis, amqp} {
+	for _, b := range []*broker{memory, embedded, external, onRedis, onAMQP} {
 		t.Run(b.String(), func(t *testing.T) {
 			in := install(t, b)
 			nodes := in.startAll(t, b.nodes)
@@ -34,8 +36,7 @@ func TestEndToEnd(t *testing.T) {
 				t.Errorf("close code at the stop: got %d, want 1012", code)
 			}
 			if b == memory {
-				in.memory = nil // it ends with the process
-				b.nodes = 1
+				in.memory = router.NewMemory() // the other one ended with its process
 			}
 			again(t, in, in.startAll(t, b.nodes), alice, said)
 		})

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,58 +32,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// broker is one to run a test on.
-type broker struct {
-	driver string
-	env    string // names the variable with the URL; "" for one inside the program
-	url    string // where it is unless the variable says something else
-	config string // the setting that takes the URL
-	// nodes is how many nodes of one installation these tests can start.
-	nodes int
-}
-
-var (
-	memory   = broker{driver: "gochannel", nodes: 2}
-	embedded = broker{driver: "nats", nodes: 1}
-	nats     = broker{driver: "nats", env: "BURROW_TEST_NATS_URL", url: "nats://127.0.0.1:4222", config: "BURROW_BROKER_NATS_URL", nodes: 2}
-	redis    = broker{driver: "redis", env: "BURROW_TEST_REDIS_URL", url: "redis://127.0.0.1:6379/0", config: "BURROW_BROKER_REDIS_URL", nodes: 2}
-	amqp     = broker{driver: "amqp", env: "BURROW_TEST_AMQP_URL", url: "amqp://guest:guest@127.0.0.1:5672/", config: "BURROW_BROKER_AMQP_URL", nodes: 2}
-)
-
-func (b broker) String() string {
-	if b.driver == "nats" && b.env == "" {
-		return "embedded"
-	}
-	return b.driver
-}
-
-// need returns where b is. Without a broker there the test is skipped, or fails
-// where BURROW_TEST_REQUIRE is set.
-func (b broker) need(t testing.TB) string {
-	t.Helper()
-	if b.env == "" {
-		return ""
-	}
-	address := os.Getenv(b.env)
-	if address == "" {
-		address = b.url
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatalf("%s: %v", b.env, err)
-	}
-	conn, err := net.DialTimeout("tcp", u.Host, 2*time.Second)
-	if err == nil {
-		_ = conn.Close()
-		return address
-	}
-	if os.Getenv("BURROW_TEST_REQUIRE") != "" {
-		t.Fatalf("no broker at %s: %v; set %s", u.Host, err, b.env)
-	}
-	t.Skipf("no broker at %s: set %s to run this", u.Host, b.env)
-	return ""
-}
-
 // installation is what the nodes of a test have in common: a broker, and the files
 // of one host.
 type installation struct {
@@ -95,21 +41,23 @@ type installation struct {
 }
 
 // install prepares an installation on b, with settings ("NAME=value") on top.
-func install(t testing.TB, b broker, settings ...string) *installation {
+func install(t testing.TB, b *broker, settings ...string) *installation {
 	t.Helper()
 	in := &installation{dir: t.TempDir()}
+	prefix := "test-app-" + strings.ToLower(rand.Text()[:10])
 	in.env = []string{
 		"BURROW_DATA_DIR=" + in.dir,
 		"BURROW_STORE_DSN=" + filepath.Join(in.dir, "archive.db"),
 		"BURROW_HTTP_ADDR=127.0.0.1:0",
 		"BURROW_BROKER_DRIVER=" + b.driver,
-		"BURROW_BROKER_TOPIC_PREFIX=test-" + strings.ToLower(rand.Text()[:10]),
+		"BURROW_BROKER_TOPIC_PREFIX=" + prefix,
 		"BURROW_PRESENCE_HEARTBEAT=200ms",
 		"BURROW_PRESENCE_LEASE=5s",
 		"BURROW_PRESENCE_GRACE=100ms",
 	}
 	if address := b.need(t); address != "" {
 		in.env = append(in.env, b.config+"="+address)
+		t.Cleanup(func() { b.clean(t, address, prefix) })
 	}
 	if b.driver == "gochannel" {
 		in.memory = router.NewMemory()
