@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -46,6 +47,14 @@ type Config struct {
 // DefaultConfig returns the defaults of the [auth] table.
 func DefaultConfig() Config {
 	return Config{Mode: ModeGuest, SessionTTL: 720 * time.Hour}
+}
+
+// Validate reports a CookieKey that is too short, without showing it.
+func (c Config) Validate() error {
+	if c.CookieKey != "" && len(strings.TrimSpace(c.CookieKey)) < keyBytes {
+		return fmt.Errorf(`auth.cookie_key: too short; use at least %d bytes, as "openssl rand -base64 32" prints them, or leave it empty for a random key kept in data_dir`, keyBytes)
+	}
+	return nil
 }
 
 // What callers branch on, with errors.Is.
@@ -113,7 +122,10 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	if claims == nil {
 		return nil, errors.New("auth: names are claimed in a store, and there is none; give New one, or set auth.mode to open")
 	}
-	var err error
+	err := cfg.Validate()
+	if err != nil {
+		return nil, err
+	}
 	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir); err != nil {
 		return nil, err
 	}

@@ -24,10 +24,7 @@ const (
 // holds, which is made if there is none.
 func loadKey(text, dir string) ([]byte, error) {
 	if text != "" {
-		if key := []byte(strings.TrimSpace(text)); len(key) >= keyBytes {
-			return key, nil
-		}
-		return nil, fmt.Errorf(`auth.cookie_key: too short; use at least %d bytes, as "openssl rand -base64 32" prints them, or leave it empty for a random key kept in data_dir`, keyBytes)
+		return []byte(strings.TrimSpace(text)), nil
 	}
 	if dir == "" {
 		return newKey(), nil
@@ -53,18 +50,18 @@ func newKey() []byte {
 	return []byte(base64.StdEncoding.EncodeToString(key[:]))
 }
 
-// readKey reads the file. One that does not end in a line break is not finished.
+// readKey reads the file. One that is too short may not be finished yet.
 func readKey(path string) ([]byte, error) {
 	for deadline := time.Now().Add(keyWait); ; time.Sleep(10 * time.Millisecond) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		if key := bytes.TrimSpace(data); len(key) >= keyBytes && bytes.HasSuffix(data, []byte("\n")) {
+		if key := bytes.TrimSpace(data); len(key) >= keyBytes {
 			return key, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%s does not hold a line of at least %d bytes; remove it, and a new key is made (everyone has to sign in again)", path, keyBytes)
+			return nil, fmt.Errorf("%s holds less than the %d bytes of a key; remove it, and a new key is made (everyone has to sign in again)", path, keyBytes)
 		}
 	}
 }

@@ -8,7 +8,7 @@
 //	presence     presence.NodeState      every node           takes in everyone who is on another node
 //	presence     presence.StateRequest   every node           answers a node that asks who is here
 //	archive      tasks.ArchiveMessage    one process          stores it, once
-//	deadletters  tasks.DeadLetter        one process          stores what another function gave up on
+//	dead-letters tasks.DeadLetter        one process          stores what another function gave up on
 //
 // A function returns nil when it is done, an error to be called again with the
 // same message, and [Permanent] of an error when no other try can help. Messages
@@ -110,23 +110,32 @@ const nameSpace = "burrow chat.ChatMessage "
 
 // nameID returns the id of a message that has none: always the same UUID for the
 // same id on the broker, so that what is delivered again is known again. Messages
-// are ordered by id, so it is a version 7 with the time of the message where there
-// is one, else the version 5 of a name.
+// are ordered by id, so it is the broker's own if that is a UUID with a time, else
+// a version 7 with the time of the message. One that tells no time goes before all
+// others, where it does not stay among the newest for ever.
 func nameID(brokerID string, sentAt *timestamppb.Timestamp) string {
-	if brokerID == "" {
-		return ""
+	if brokerID == "" || isUUIDv7(brokerID) {
+		return brokerID
 	}
 	sum := sha1.Sum([]byte(nameSpace + brokerID))
 	id := sum[:16]
-	version := byte(5)
-	if ms := sentAt.AsTime().UnixMilli(); sentAt.IsValid() && ms >= 0 && ms < 1<<48 {
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], uint64(ms)<<16)
-		copy(id, b[:6])
-		version = 7
+	var ms int64
+	if at := sentAt.AsTime().UnixMilli(); sentAt.IsValid() && at >= 0 && at < 1<<48 {
+		ms = at
 	}
-	id[6] = id[6]&0x0f | version<<4
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(ms)<<16)
+	copy(id, b[:6])
+	id[6] = id[6]&0x0f | 7<<4
 	id[8] = id[8]&0x3f | 0x80
 	x := hex.EncodeToString(id)
 	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
+}
+
+func isUUIDv7(id string) bool {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[14] != '7' || id[18] != '-' || id[23] != '-' {
+		return false
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+	return err == nil && len(b) == 16 && b[8]&0xc0 == 0x80
 }

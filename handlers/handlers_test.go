@@ -234,6 +234,17 @@ func TestIDOfAMessageThatHasNone(t *testing.T) {
 	if got := id("", &chat.ChatMessage{Id: strings.ToUpper(someID), Sender: "bob"}); got != someID {
 		t.Errorf("an id in capitals became %s, want %s", got, someID)
 	}
+	for broker, taken := range map[string]bool{
+		someID:                                 true,
+		"01890a5d-ac96-474b-bcce-b302099a8057": false, // version 4: no time in it
+		"01890a5d-ac96-774b-0cce-b302099a8057": false,
+		"01890a5d-ac96-774b-bcce-b302099a805x": false,
+		"01890a5d-ac96-774b-bcce-b302099a-057": false,
+	} {
+		if got := id(broker, &chat.ChatMessage{Sender: "bob"}); (got == broker) != taken || len(got) != 36 {
+			t.Errorf("the id %s on the broker became %s", broker, got)
+		}
+	}
 	before := &timestamppb.Timestamp{Seconds: -1}
 	if got := id("17-0", &chat.ChatMessage{Sender: "bob", SentAt: before}); got != goldenName {
 		t.Errorf("with a time that no UUID can hold: %s, want %s", got, goldenName)
@@ -241,7 +252,7 @@ func TestIDOfAMessageThatHasNone(t *testing.T) {
 }
 
 const (
-	goldenName = "4bf263e7-7e4a-5f6a-bc94-8fa4e543c02b"
+	goldenName = "00000000-0000-7f6a-bc94-8fa4e543c02b"
 	goldenTime = "019c13ec-9e7b-7f6a-bc94-8fa4e543c02b"
 )
 

@@ -213,10 +213,13 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("cookie %v", c)
 	}
 	cookie := "Cookie: burrow_session=" + c.Value
-	if _, body := n.request(t, "GET", "/api/session", "", cookie); body != `{"mode":"guest","name":"alice"}` {
+	if res, body := n.request(t, "GET", "/api/session", "", cookie); body != `{"mode":"guest","name":"alice"}` || len(res.Cookies()) > 0 {
 		t.Errorf("after: %s", body)
 	}
 	n.join(t, "alice", cookie)
+	if res, body := n.request(t, "GET", "/api/session", "", n.guest("old")); body != `{"mode":"guest","name":"old"}` || len(res.Cookies()) != 1 || res.Cookies()[0].Value != "new-cookie" {
+		t.Errorf("an old cookie: %s, %v", body, res.Cookies())
+	}
 	if res, _ := post(`{"name":"bob"}`); res.Cookies()[0].Secure {
 		t.Error("the cookie is Secure without TLS")
 	}
@@ -228,6 +231,7 @@ func TestSignIn(t *testing.T) {
 		code    string
 	}{
 		{`{"name":"taken"}`, nil, 409, "name_taken"},
+		{`{"name":"greedy"}`, nil, 409, "too_many_names"},
 		{`{"name":"global"}`, nil, 400, "invalid_name"},
 		{`{"name":7}`, nil, 400, "bad_request"},
 		{`{}`, nil, 400, "bad_request"},

@@ -116,14 +116,17 @@ type Presence interface {
 
 // Auth says who is asking. *auth.Auth is one.
 type Auth interface {
-	// Mode is "open" (a client is who it says it is) or "guest" (names are
-	// proven by a cookie).
+	// Mode is auth.ModeOpen (a client is who it says it is) or auth.ModeGuest (names
+	// are proven by a cookie).
 	Mode() string
 	// SignIn claims name for the bearer of cookie (which may be empty) and returns
 	// the cookie to set.
 	SignIn(ctx context.Context, cookie, name string) (auth.Session, string, error)
 	// Verify returns the session that cookie proves, or auth.ErrNoSession.
 	Verify(ctx context.Context, cookie string) (auth.Session, error)
+	// Renew is Verify, and for a session that is getting old it returns a new one with
+	// its cookie; the new cookie is empty otherwise.
+	Renew(ctx context.Context, cookie string) (auth.Session, string, error)
 }
 
 // Checker reports whether a part of the system works: nil, or what is wrong.

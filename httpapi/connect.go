@@ -39,7 +39,7 @@ func (s *Server) connect(c echo.Context) error {
 		return errForeignOrigin
 	}
 	var expires time.Time
-	if s.cfg.Auth.Mode() != modeOpen {
+	if s.cfg.Auth.Mode() != auth.ModeOpen {
 		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
 		if err != nil {
 			return authError(err)

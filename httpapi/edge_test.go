@@ -393,7 +393,7 @@ func TestSlowConsumer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, func(c *httpapi.Config) { tt.change(c); c.History.Buffer = 100 })
-			slow := n.rawDial(t, "slow", 4096)
+			slow := n.rawDial(t, "slow", 64<<10)
 			quick := n.rawDial(t, "quick", 0)
 			filler := strings.Repeat("x", tt.size)
 
@@ -466,6 +466,9 @@ func readNumbers(t *testing.T, who string, c *rawConn, out chan<- int) int {
 		}
 		if first == 0x88 {
 			return int(payload[0])<<8 | int(payload[1])
+		}
+		if first == 0x89 {
+			continue
 		}
 		var m said
 		if err := json.Unmarshal([]byte(payload), &m); err != nil {

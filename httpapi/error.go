@@ -25,6 +25,7 @@ var statuses = map[string]int{
 	"foreign_origin":    http.StatusForbidden,
 	"forbidden":         http.StatusForbidden,
 	"name_taken":        http.StatusConflict,
+	"too_many_names":    http.StatusConflict,
 	"too_large":         http.StatusRequestEntityTooLarge,
 	"not_json":          http.StatusUnsupportedMediaType,
 	"upgrade_required":  http.StatusUpgradeRequired,
@@ -57,6 +58,7 @@ var (
 	errNoSession       = &apiError{code: "no_session", message: "you are not signed in, or no longer: choose a name with POST /api/session"}
 	errOtherName       = &apiError{code: "forbidden", message: "you are signed in with another name: connect with that name, or sign in again"}
 	errNameTaken       = &apiError{code: "name_taken", message: "somebody else has this name: choose another one"}
+	errTooManyNames    = &apiError{code: "too_many_names", message: "you have taken as many names as one may: go back to one of them"}
 	errNotJSON         = &apiError{code: "not_json", message: "send the body as JSON, with Content-Type: application/json"}
 	errTooLarge        = &apiError{code: "too_large", message: "the body is too large; at most 1024 bytes are read"}
 	errDraining        = &apiError{code: "draining", message: "the server is stopping; try again in a moment", retry: time.Second}
@@ -84,6 +86,8 @@ func asAPIError(err error) *apiError {
 		return errNoSession
 	case errors.Is(err, auth.ErrTaken):
 		return errNameTaken
+	case errors.Is(err, auth.ErrTooManyNames):
+		return errTooManyNames
 	case errors.Is(err, auth.ErrInvalidName):
 		return errInvalidName
 	}
@@ -92,7 +96,7 @@ func asAPIError(err error) *apiError {
 
 // authError returns what an error of Auth means: what it decided, or that it cannot decide.
 func authError(err error) error {
-	for _, decided := range []error{auth.ErrNoSession, auth.ErrTaken, auth.ErrInvalidName} {
+	for _, decided := range []error{auth.ErrNoSession, auth.ErrTaken, auth.ErrTooManyNames, auth.ErrInvalidName} {
 		if err == nil || errors.Is(err, decided) {
 			return err
 		}

@@ -564,9 +564,21 @@ func (a *fakeAuth) SignIn(_ context.Context, _, name string) (auth.Session, stri
 	if name == "taken" {
 		return auth.Session{}, "", fmt.Errorf("sign in: %w", auth.ErrTaken)
 	}
+	if name == "greedy" {
+		return auth.Session{}, "", fmt.Errorf("sign in: %w", auth.ErrTooManyNames)
+	}
 	s := auth.Session{Name: name, Expires: time.Now().Add(time.Hour)}
 	a.cookies["cookie-of-"+name] = s
 	return s, "cookie-of-" + name, a.err
+}
+
+// Renew finds the cookie of "old" old.
+func (a *fakeAuth) Renew(ctx context.Context, cookie string) (auth.Session, string, error) {
+	s, err := a.Verify(ctx, cookie)
+	if err == nil && s.Name == "old" {
+		return s, "new-cookie", nil
+	}
+	return s, "", err
 }
 
 func (a *fakeAuth) Verify(_ context.Context, cookie string) (auth.Session, error) {

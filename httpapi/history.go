@@ -61,7 +61,7 @@ func (s *Server) history(c echo.Context) error {
 
 // reader returns who asks: the cookie's user, or in open mode whom client_id names, if anybody.
 func (s *Server) reader(r *http.Request, q url.Values) (string, error) {
-	if s.cfg.Auth.Mode() != modeOpen {
+	if s.cfg.Auth.Mode() != auth.ModeOpen {
 		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
 		return session.Name, authError(err)
 	}

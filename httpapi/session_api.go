@@ -17,9 +17,6 @@ import (
 	"burrow/auth"
 )
 
-// modeOpen is the auth mode in which a client is who it says it is.
-const modeOpen = "open"
-
 // maxSignInBody bounds the body of a sign-in, in bytes.
 const maxSignInBody = 1 << 10
 
@@ -29,13 +26,17 @@ type sessionInfo struct {
 	Name string `json:"name"` // Empty: nobody is signed in.
 }
 
-// whoAmI answers with how names are proven, and with the name that the cookie proves.
+// whoAmI answers with how names are proven, and with the name that the cookie proves. It renews
+// a cookie that is getting old, so that who comes back in time keeps their name.
 func (s *Server) whoAmI(c echo.Context) error {
 	info := sessionInfo{Mode: s.cfg.Auth.Mode()}
-	if cookie := cookieOf(c.Request()); info.Mode != modeOpen && cookie != "" {
-		session, err := s.cfg.Auth.Verify(c.Request().Context(), cookie)
+	if cookie := cookieOf(c.Request()); info.Mode != auth.ModeOpen && cookie != "" {
+		session, renewed, err := s.cfg.Auth.Renew(c.Request().Context(), cookie)
 		if err != nil && !errors.Is(err, auth.ErrNoSession) {
 			return authError(err)
+		}
+		if renewed != "" {
+			setCookie(c, session, renewed)
 		}
 		info.Name = session.Name
 	}
@@ -59,7 +60,7 @@ func (s *Server) signIn(c echo.Context) error {
 		return err
 	}
 	mode := s.cfg.Auth.Mode()
-	if mode == modeOpen {
+	if mode == auth.ModeOpen {
 		if name, err = auth.ValidName(name); err != nil {
 			return err
 		}
@@ -69,6 +70,12 @@ func (s *Server) signIn(c echo.Context) error {
 	if err != nil {
 		return authError(err)
 	}
+	setCookie(c, session, cookie)
+	return writeJSON(c, http.StatusOK, sessionInfo{mode, session.Name})
+}
+
+// setCookie gives the browser the cookie that proves session.
+func setCookie(c echo.Context, session auth.Session, cookie string) {
 	c.SetCookie(&http.Cookie{
 		Name:     cookieName,
 		Value:    cookie,
@@ -76,9 +83,8 @@ func (s *Server) signIn(c echo.Context) error {
 		Expires:  session.Expires,
 		HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,
-		Secure:   isHTTPS(r),
+		Secure:   isHTTPS(c.Request()),
 	})
-	return writeJSON(c, http.StatusOK, sessionInfo{mode, session.Name})
 }
 
 // readName reads the name from the body of a sign-in.

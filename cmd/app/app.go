@@ -126,7 +126,7 @@ func (n *node) handle() error {
 	if n.edge == nil {
 		return err
 	}
-	talk := &handlers.Broadcast{Rooms: n.edge}
+	talk := &handlers.Broadcast{Rooms: n.edge, MessageID: router.MessageID}
 	online := &handlers.Presence{Leases: n.online}
 	return errors.Join(err,
 		router.Handle(n.router, "broadcast", talk.Handle),

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// TestPage has people talk through the page, in a real browser.
+func TestPage(t *testing.T) {
+	browser := openBrowser(t)
+	t.Run("talk", func(t *testing.T) {
+		addr := install(t, memory).start(t).addr
+		alice, bob := openTab(t, browser, addr), openTab(t, browser, addr)
+		alice.shows(hook("name-form"))
+		alice.shot("welcome")
+		alice.signIn("alice")
+		takenName(t, bob)
+		bob.signIn("bob")
+		alice.shows(hook("user", user("bob")))
+		globalTalk(t, alice, bob)
+		privateTalk(t, alice, bob)
+		injection(t, alice, bob)
+		alice.shot("end")
+		alice.dark()
+		alice.shot("dark")
+		alice.quiet()
+		bob.quiet("409") // the name that was taken
+	})
+	t.Run("phone", func(t *testing.T) { phone(t, browser) })
+	t.Run("restart", func(t *testing.T) {
+		for _, b := range []*broker{memory, embedded} {
+			t.Run(b.String(), func(t *testing.T) { restart(t, browser, b) })
+		}
+	})
+}
+
+func takenName(t *testing.T, p *tab) {
+	t.Helper()
+	p.typeIn(hook("name-input"), "Alice")
+	p.click(hook("name-submit"))
+	p.shows(hook("name-error"))
+	if got := p.text(hook("name-error")); !strings.Contains(strings.ToLower(got), "somebody else has this name") {
+		t.Errorf("the error for a taken name is %q", got)
+	}
+	p.shot("taken")
+	p.await("the name that was refused is selected, to type over it",
+		"(i => i === document.activeElement && i.selectionEnd - i.selectionStart === i.value.length)(document.querySelector("+quote(hook("name-input"))+"))")
+}
+
+func globalTalk(t *testing.T, alice, bob *tab) {
+	t.Helper()
+	alice.say("hello, is anybody here?")
+	bob.hears("hello, is anybody here?")
+	bob.typeIn(hook("composer"), "yes, me\r") // Enter sends
+	alice.reads("hello, is anybody here?", "yes, me")
+	bob.reads("hello, is anybody here?", "yes, me")
+	alice.shot("global")
+}
+
+func privateTalk(t *testing.T, alice, bob *tab) {
+	t.Helper()
+	alice.click(hook("user", user("bob")))
+	alice.say("between us")
+	unread := hook("talk", user("alice")) + " " + hook("unread")
+	bob.shows(unread)
+	if got := bob.text(unread); got != "1" {
+		t.Errorf("the mark of unread messages says %q, want 1", got)
+	}
+	bob.await("the title tells of it", "document.title.startsWith('(1)')")
+	bob.reads("hello, is anybody here?", "yes, me") // still in the room
+	bob.shot("unread")
+	bob.click(hook("talk", user("alice")))
+	bob.reads("between us")
+	bob.await("the mark is gone", "!document.querySelector("+quote(hook("unread"))+")")
+	bob.say("so it is")
+	alice.reads("between us", "so it is")
+	alice.shot("private")
+	for _, p := range []*tab{alice, bob} {
+		p.click(hook("tab-global"))
+		p.reads("hello, is anybody here?", "yes, me")
+	}
+}
+
+// injection sends HTML: it is shown as it is and does nothing.
+func injection(t *testing.T, alice, bob *tab) {
+	t.Helper()
+	evil := []string{
+		`<img src=x onerror="window.pwned=1">`,
+		`<script>window.pwned=1</script>`,
+		`<a href="javascript:window.pwned=1">x</a> javascript:window.pwned=1`,
+		`&lt;b&gt; "quotes" 'n' ${1+1} <!-- x`,
+	}
+	for _, text := range evil {
+		alice.say(text)
+		bob.hears(text)
+	}
+	alice.say("see https://example.org/?a=1&b=<2>")
+	bob.hears("see https://example.org/?a=1&b=<2>")
+	bob.shot("injection")
+	for _, p := range []*tab{alice, bob} {
+		if look[bool](p, "window.pwned !== undefined") {
+			t.Error("a message ran as a script")
+		}
+		if n := look[int](p, "document.querySelectorAll('[data-testid=messages] :is(img, script, b)').length"); n > 0 {
+			t.Errorf("messages made %d elements of their own", n)
+		}
+		links := look[[]string](p, "[...document.querySelectorAll('[data-testid=messages] a')].map((a) => `${a.protocol} ${a.target} ${a.rel}`)")
+		if len(links) != 1 || links[0] != "https: _blank noopener noreferrer" {
+			t.Errorf("the links in messages are %q, want the one to example.org, in a new tab that cannot reach this one", links)
+		}
+	}
+}
+
+// restart stops the server under an open page and starts it again.
+func restart(t *testing.T, browser context.Context, b *broker) {
+	in := install(t, b)
+	server := in.start(t)
+	addr := server.addr
+	alice := openTab(t, browser, addr)
+	alice.signIn("alice")
+	alice.say("before")
+	in.archive(t).comesToHold("before")
+	alice.typeIn(hook("composer"), "a draft")
+	alice.quiet()
+
+	server.stop()
+	alice.shows(hook("banner"))
+	alice.shot("banner")
+	if got := alice.text(hook("banner")); !strings.Contains(got, "restarting") {
+		t.Errorf("the banner says %q, want that the server is restarting", got)
+	}
+	if !look[bool](alice, "document.querySelector("+quote(hook("send"))+").disabled") {
+		t.Error("one can send without a connection")
+	}
+
+	in.startWith(t, nil, "BURROW_HTTP_ADDR="+addr)
+	bob := signIn(t, addr, "bob").dial(addr)
+	bob.send("", "while you were away")
+	alice.await("the banner is gone", "!document.querySelector("+quote(hook("banner"))+")")
+	alice.hears("while you were away")
+	alice.click(hook("send")) // what was typed before
+	bob.await("the draft", says("alice", "a draft"))
+	alice.reads("before", "while you were away", "a draft")
+	alice.shows(hook("user", user("bob")))
+	alice.shot("after")
+	bob.leave()
+	alice.await("bob has gone", "!document.querySelector("+quote(hook("user", user("bob")))+")")
+	// A browser reports each attempt that fails, which no page can prevent.
+	alice.quiet("WebSocket connection to", "net::ERR_")
+}
+
+// phone uses the page on a small screen.
+func phone(t *testing.T, browser context.Context) {
+	addr := install(t, memory).start(t).addr
+	bob := signIn(t, addr, "Somebody with quite a long name, as names go"[:31]).dial(addr)
+	p := openTab(t, browser, addr)
+	p.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch))
+	p.fits()
+	p.shot("welcome")
+	p.typeIn(hook("name-input"), "alice")
+	p.click(hook("name-submit"))
+	p.shows(hook("composer"))
+	p.shot("empty")
+	bob.send("", strings.Repeat("Donaudampfschifffahrtsgesellschaft", 8))
+	bob.send("", "https://example.org/"+strings.Repeat("a", 200))
+	bob.send("", strings.Repeat("many words ", 30))
+	bob.send("alice", "between us")
+	p.say("hello from my phone")
+	p.fits()
+	p.shot("global")
+
+	p.click(`[aria-controls=sidebar]`)
+	p.shows(`#sidebar.open`)
+	talk := hook("talk", user(bob.name))
+	p.await("the mark of the unread message", "document.querySelector("+quote(talk+" "+hook("unread"))+")?.textContent === '1'")
+	p.await("the drawer has come to rest", "document.querySelector('#sidebar').getBoundingClientRect().left === 0")
+	p.fits()
+	p.shot("drawer")
+	p.click(talk)
+	p.reads("between us")
+	p.await("the drawer is closed", "!document.querySelector('#sidebar.open')")
+	p.say("so it is")
+	bob.await("the answer", says("alice", "so it is"))
+	p.fits()
+	p.shot("private")
+	p.quiet()
+}
