@@ -215,7 +215,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	var text, js bytes.Buffer
 	slog.New(slog.NewTextHandler(&text, nil)).Info("x", "config", c)
 	slog.New(slog.NewJSONHandler(&js, nil)).Info("x", "config", *c)
-	for _, got := range []string{text.String(), js.String(), c.String(), fmt.Sprintf("%v", c), fmt.Sprintf("%+v", *c), fmt.Sprintf("%#v", c), fmt.Sprintf("%s", *c)} {
+	for _, got := range []string{text.String(), js.String(), c.String(), fmt.Sprintf("%v", c), fmt.Sprintf("%+v", *c), fmt.Sprintf("%#v", c), fmt.Sprint(*c)} {
 		if strings.Contains(got, "hunter2") {
 			t.Errorf("shown: %s", got)
 		}

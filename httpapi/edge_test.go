@@ -117,17 +117,15 @@ func TestConnectChecksInOrder(t *testing.T) {
 
 func TestConnectionsAreCountedDown(t *testing.T) {
 	n := start(t, func(c *httpapi.Config) { c.Edge.MaxConnections = 1 })
-	for range 3 {
-		c := n.join(t, "alice")
-		_ = c.Close(1000, "")
-		eventually(t, "the slot is free", func() bool {
-			res, _ := n.request(t, "GET", "/ws/alice", "", upgrade[:3]...)
-			c, _, err := n.tryDial(t, "bob")
-			if err == nil {
-				_ = c.Close(1000, "")
-			}
-			return res.StatusCode == 400 && err == nil
+	for range 5 {
+		var c *client
+		eventually(t, "the slot is free", func() (ok bool) {
+			var err error
+			c, _, err = n.tryDial(t, "alice")
+			return err == nil
 		})
+		c.want(online("alice"))
+		_ = c.Close(1000, "")
 		eventually(t, "nobody there", n.presence.empty)
 		eventually(t, "no session", func() bool { return n.metric(t, "burrow_edge_sessions") == 0 })
 	}

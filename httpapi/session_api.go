@@ -154,11 +154,17 @@ func (l *signInLimiter) take(ip string, now time.Time) time.Duration {
 	return wait
 }
 
-// evict forgets the addresses that have no debt, and if all have, the one with the least.
+// evict makes room. It looks at a few addresses (Go's maps begin anywhere), forgets those that have
+// no debt, and if all have, the one with the least: a flood of addresses costs little, and does not
+// clear those that sign in too often.
 func (l *signInLimiter) evict(now time.Time) {
+	const few = 32
 	var least netip.Prefix
-	most := -1.0
+	most, looked := -1.0, 0
 	for key, host := range l.hosts {
+		if looked++; looked > few {
+			break
+		}
 		tokens := host.TokensAt(now)
 		if tokens >= signInBurst {
 			delete(l.hosts, key)

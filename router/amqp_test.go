@@ -166,12 +166,6 @@ func (b *amqpBench) waiting(queue string) int {
 	return q.Messages
 }
 
-func (b *amqpBench) exchangeExists(name string) bool {
-	ch := b.channel()
-	defer func() { _ = ch.Close() }()
-	return ch.ExchangeDeclarePassive(name, "fanout", true, false, false, false, nil) == nil
-}
-
 func (b *amqpBench) publish(topic string, delivery Delivery, ids ...string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), amqpTestWait)

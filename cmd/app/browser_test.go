@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -214,6 +215,20 @@ func (p *tab) say(text string) {
 	p.await("nothing is on its way", "!document.querySelector("+quote(hook("pending"))+")")
 }
 
+// enter presses the key as a keyboard does. The one of SendKeys also types a line
+// break, although the page has taken the key.
+func (p *tab) enter() {
+	p.t.Helper()
+	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		_, err := chromedp.Call(p.ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{
+			Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13,
+		})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 // messages returns what the talk that is open shows.
 func (p *tab) messages() []string {
 	p.t.Helper()
@@ -235,15 +250,15 @@ func (p *tab) reads(want ...string) {
 	}
 }
 
-// fits checks that nothing makes the page scroll sideways.
+// fits checks that nothing scrolls sideways, neither the page nor a part of it.
 func (p *tab) fits() {
 	p.t.Helper()
-	if over := look[float64](p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
-		p.t.Errorf("the page is %v px too wide", over)
-	}
-	wide := look[[]string](p, `[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && e.getClientRects().length > 0).map((e) => e.outerHTML.slice(0, 120))`)
+	// Not the composer: a long placeholder does not wrap there.
+	wide := look[[]string](p, `[document.documentElement, ...document.querySelectorAll('body :not(textarea)')]
+		.filter((e) => e.scrollWidth > e.clientWidth && (e === document.documentElement || /auto|scroll/.test(getComputedStyle(e).overflowX)))
+		.map((e) => e.scrollWidth + ' px in ' + e.clientWidth + ': ' + e.cloneNode().outerHTML)`)
 	if len(wide) > 0 {
-		p.t.Errorf("these reach over the right edge: %q", wide)
+		p.t.Errorf("these scroll sideways: %q", wide)
 	}
 }
 
@@ -258,7 +273,10 @@ func (p *tab) shot(name string) {
 	defer cancel()
 	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, filepath.Base(p.t.Name())+"-"+name+".png"), picture, 0o600)
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(p.t.Name(), "/", "-")+"-"+name+".png"), picture, 0o600)
 	}
 	if err != nil {
 		p.t.Logf("screenshot %s: %v", name, err)

@@ -204,12 +204,31 @@ func (c *client) all() []frame {
 // await returns the first frame that matches, of all that came or will come.
 func (c *client) await(what string, match func(frame) bool) frame {
 	c.t.Helper()
-	return c.awaitFrom(0, what, match)
+	f, err := c.find(0, match)
+	if err != nil {
+		c.t.Fatalf("%s waited for: %s; %v", c.name, what, err)
+	}
+	return f
 }
 
-// awaitFrom is await without the first n frames.
-func (c *client) awaitFrom(n int, what string, match func(frame) bool) frame {
+// awaitMessages waits until n messages have come.
+func (c *client) awaitMessages(n int) {
 	c.t.Helper()
+	left := n
+	_, err := c.find(0, func(f frame) bool {
+		if f.ID != "" {
+			left--
+		}
+		return left == 0
+	})
+	if err != nil {
+		c.t.Fatalf("%s waited for %d messages; %v", c.name, n, err)
+	}
+}
+
+// find waits for a frame that matches, leaving out the first n. It looks at each
+// frame once, in order. It may be called in goroutines of the test.
+func (c *client) find(n int, match func(frame) bool) (frame, error) {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
@@ -217,16 +236,16 @@ func (c *client) awaitFrom(n int, what string, match func(frame) bool) frame {
 		fresh, more, err := c.frames[n:], c.more, c.err
 		c.mu.Unlock()
 		if i := slices.IndexFunc(fresh, match); i >= 0 {
-			return fresh[i]
+			return fresh[i], nil
 		}
 		n += len(fresh)
 		if err != nil {
-			c.t.Fatalf("%s waited for: %s; the connection ended: %v", c.name, what, err)
+			return frame{}, fmt.Errorf("the connection ended: %w", err)
 		}
 		select {
 		case <-more:
 		case <-deadline.C:
-			c.t.Fatalf("%s did not get: %s; it got %d frames, at last %s", c.name, what, n, tail(c.all()))
+			return frame{}, fmt.Errorf("it got %d frames, at last %s", n, tail(c.all()))
 		}
 	}
 }

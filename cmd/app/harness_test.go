@@ -22,7 +22,7 @@ const runMain = "BURROW_TEST_RUN_MAIN"
 
 // patience bounds every wait of these tests. It is long, because it is only used
 // up by a test that fails.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {

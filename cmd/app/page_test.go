@@ -54,9 +54,11 @@ func globalTalk(t *testing.T, alice, bob *tab) {
 	t.Helper()
 	alice.say("hello, is anybody here?")
 	bob.hears("hello, is anybody here?")
-	bob.typeIn(hook("composer"), "yes, me\r") // Enter sends
+	bob.typeIn(hook("composer"), "yes, me")
+	bob.enter()
 	alice.reads("hello, is anybody here?", "yes, me")
 	bob.reads("hello, is anybody here?", "yes, me")
+	bob.await("the composer is empty", "document.querySelector("+quote(hook("composer"))+").value === ''")
 	alice.shot("global")
 }
 
@@ -163,6 +165,7 @@ func phone(t *testing.T, browser context.Context) {
 	p.typeIn(hook("name-input"), "alice")
 	p.click(hook("name-submit"))
 	p.shows(hook("composer"))
+	p.await("the page invites to speak", "document.querySelector("+quote(hook("messages"))+").textContent.includes('Be the first')")
 	p.shot("empty")
 	bob.send("", strings.Repeat("Donaudampfschifffahrtsgesellschaft", 8))
 	bob.send("", "https://example.org/"+strings.Repeat("a", 200))
@@ -181,7 +184,7 @@ func phone(t *testing.T, browser context.Context) {
 	p.shot("drawer")
 	p.click(talk)
 	p.reads("between us")
-	p.await("the drawer is closed", "!document.querySelector('#sidebar.open')")
+	p.await("the drawer is gone", "document.querySelector('#sidebar').getBoundingClientRect().right <= 0")
 	p.say("so it is")
 	bob.await("the answer", says("alice", "so it is"))
 	p.fits()

@@ -65,11 +65,12 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 		return check(ctx, cfg, opts, log, stdout)
 	}
 	node, err := newNode(ctx, cfg, opts, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped while it was starting") // whatever it was waiting for
+		return exitOK
+	}
 	if err == nil {
 		err = node.run(ctx)
-	}
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return exitOK // stopped while it was starting
 	}
 	if err != nil {
 		log.Error(err.Error())
