@@ -261,17 +261,20 @@ func TestSignInTakesOnlyJSON(t *testing.T) {
 }
 
 func TestSignInIsLimitedByAddress(t *testing.T) {
+	const burst = 500
 	n := start(t, nil)
 	post := func(headers ...string) *http.Response {
 		res, _ := n.request(t, "POST", "/api/session", `{"name":"alice"}`, append(headers, "Content-Type: application/json")...)
 		return res
 	}
-	for range 10 {
-		if res := post(); res.StatusCode != 200 {
-			t.Fatalf("got %d within the burst", res.StatusCode)
-		}
+	// What is spent comes back meanwhile, so a few more than the burst may pass.
+	res, passed := post(), 0
+	for ; res.StatusCode == 200 && passed < 2*burst; passed++ {
+		res = post()
 	}
-	res := post()
+	if passed < burst {
+		t.Errorf("%d passed, the burst is %d", passed, burst)
+	}
 	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); res.StatusCode != 429 || err != nil || s < 1 || s > 6 {
 		t.Errorf("got %d, Retry-After %q; want 429", res.StatusCode, res.Header.Get("Retry-After"))
 	}

@@ -226,7 +226,7 @@ func TestSignInLimiterIsBounded(t *testing.T) {
 	}
 	l.take("10.0.0.1", now.Add(time.Hour)) // Everyone's debt is gone.
 	l.take("172.16.0.1", now.Add(time.Hour))
-	for i := range 20 {
+	for i := range signInBurst + 10 {
 		wait := l.take(fmt.Sprintf("2001:db8::%x", i), now)
 		if (wait > 0) != (i >= signInBurst) {
 			t.Errorf("address %d of one network: wait %v", i, wait)

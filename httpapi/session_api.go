@@ -116,14 +116,15 @@ func isHTTPS(r *http.Request) bool {
 }
 
 const (
-	signInRate  = 10.0 / 60 // A second, for one address.
-	signInBurst = 10
+	// An office may have one address for all, and comes at nine.
+	signInRate  = 1.0 // A second, for one address.
+	signInBurst = 500
 	// maxSignInHosts bounds for how many addresses a limit is kept.
 	maxSignInHosts = 4096
 )
 
-// signInLimiter bounds how often one address may sign in, so that nobody claims names by the
-// thousand.
+// signInLimiter bounds how often one address may sign in, so that nobody claims all names
+// in a minute.
 type signInLimiter struct {
 	mu    sync.Mutex
 	hosts map[netip.Prefix]*rate.Limiter
