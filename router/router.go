@@ -224,7 +224,12 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 	}()
 	if err := r.wm.Run(ctx); err != nil {
-		return fmt.Errorf("router: %w", err)
+		select {
+		case <-r.draining: // before every function was subscribed: nothing failed
+			return nil
+		default:
+			return fmt.Errorf("router: %w", err)
+		}
 	}
 	return nil
 }
