@@ -2,10 +2,11 @@
 # Everything but the Go toolchain is a Go tool pinned in tools/go.mod; the tests of
 # the page need Node.
 
-SHELL    := bash -o pipefail
-TOOL     := go tool -modfile=../tools/go.mod
-FUZZTIME ?= 30s
-TESTARGS ?=
+SHELL      := bash -o pipefail
+TOOL       := go tool -modfile=../tools/go.mod
+FUZZTIME   ?= 30s
+BUILDFLAGS ?= -trimpath
+TESTARGS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-page fuzz bench format vet staticcheck lint lint-messages gen gen-check breaking release-contract
@@ -17,7 +18,7 @@ run: ## Run Burrow with config.toml: http://localhost:8000
 	go run ./cmd/app -config config.toml
 
 build: ## Build bin/burrow, static
-	CGO_ENABLED=0 go build -trimpath -o bin/burrow ./cmd/app
+	CGO_ENABLED=0 go build $(BUILDFLAGS) -o bin/burrow ./cmd/app
 
 test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tests skip
 	go test $(TESTARGS) ./...

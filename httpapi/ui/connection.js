@@ -112,7 +112,9 @@ export class Connection {
       this.on.signedOut(reason);
       return;
     }
-    this.set({ state: 'waiting', failures: failures + 1, until: Date.now() + delay, code, reason });
+    // What the server said last stays the reason while nobody answers (1006).
+    const told = code !== 0 && code !== 1006 ? { code, reason } : {};
+    this.set({ state: 'waiting', failures: failures + 1, until: Date.now() + delay, ...told });
     this.timer = setTimeout(() => this.retry(refused), delay);
     this.on.closed({ code, reason });
   }

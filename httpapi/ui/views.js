@@ -187,10 +187,10 @@ function Banner({ connection }) {
   // The first attempt usually takes no time; a banner would only flash.
   const show = state !== 'open' && state !== 'stopped' && (failures > 0 || connection.everOpen);
   let what = 'The connection was lost.';
-  if (!navigator.onLine) what = 'You are offline.';
-  else if (code === 1012) what = 'The server is restarting.';
+  if (code === 1012) what = 'The server is restarting.';
   else if (code === 4429) what = 'You were sending too fast.';
   else if (code === 1013) what = reason ? `The server closed the connection: ${reason.replace(/\.$/, '')}.` : 'This connection was too slow.';
+  else if (!navigator.onLine) what = 'You are offline.'; // a browser's guess, so what the server said goes first
   else if (!connection.everOpen) what = 'The server cannot be reached.';
   const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000));
   // The countdown is for the eyes: read aloud twice a second it would be noise.
