@@ -43,9 +43,6 @@ type natsDriver struct {
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
-	stopTrim context.CancelFunc // nil before keepTrimmed runs
-	trimming sync.WaitGroup
-
 	// ensuring allows one change of streams and consumers at a time: concurrent
 	// consumer creations race inside the embedded server (seen in 2.15.2).
 	ensuring    sync.Mutex
@@ -78,9 +75,6 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 		_ = d.close()
 		return nil, err
 	}
-	trimming, stop := context.WithCancel(context.Background())
-	d.stopTrim = stop
-	d.trimming.Go(func() { d.keepTrimmed(trimming) })
 	return d, nil
 }
 
@@ -168,10 +162,6 @@ func (d *natsDriver) ping(ctx context.Context) error {
 }
 
 func (d *natsDriver) close() error {
-	if d.stopTrim != nil {
-		d.stopTrim()
-		d.trimming.Wait()
-	}
 	for _, nc := range []*nats.Conn{d.pub, d.sub} {
 		if nc == nil {
 			continue
@@ -286,11 +276,6 @@ func (d *natsDriver) publish(ctx context.Context, topic string, delivery Deliver
 		switch {
 		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 			d.forget(topic)
-		case delivery == Task && isFull(err):
-			// Handled tasks may be in the way; those that wait never go.
-			if trimmed := d.trim(ctx); trimmed != nil {
-				return errors.Join(err, trimmed)
-			}
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting),
 			errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		default:
