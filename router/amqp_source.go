@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,6 +110,7 @@ func (s *amqpSource) look(conn *amqpConn) error {
 	_, err = ch.QueueDeclarePassive(s.queue, true, false, false, false, nil)
 	if amqpCode(err) == amqp.NotFound {
 		s.drv.log.Warn("events are gone that this node has not seen: its queue was deleted", "topic", s.sub.topic, "function", s.sub.group)
+		s.sub.gap()
 		return nil
 	}
 	return err
@@ -163,10 +165,12 @@ func (s *amqpSource) cause() error {
 }
 
 func (s *amqpSource) read(d amqp.Delivery) *delivered {
+	sent, _ := d.Headers["x-delivery-count"].(int64) // of a quorum queue; 0 the first time
 	return &delivered{
-		msg: amqpMessage(d),
-		id:  strconv.FormatUint(s.gen, 10) + "/" + strconv.FormatUint(d.DeliveryTag, 10),
-		tag: d.DeliveryTag,
+		redelivered: int(min(sent, math.MaxInt32)),
+		msg:         amqpMessage(d),
+		id:          strconv.FormatUint(s.gen, 10) + "/" + strconv.FormatUint(d.DeliveryTag, 10),
+		tag:         d.DeliveryTag,
 	}
 }
 

@@ -196,7 +196,7 @@ type amqpReader struct {
 func (b *amqpBench) read(drv driver, topic string, delivery Delivery, group string) *amqpReader {
 	b.t.Helper()
 	r := &amqpReader{
-		sub:  newSubscriber(drv, delivery, group, lanes, context.Background(), b.cfg.Log, testMetrics(b.t)),
+		sub:  newSubscriber(drv, delivery, group, FunctionConfig{}, context.Background(), b.cfg.Log, testMetrics(b.t)),
 		more: make(chan struct{}, 1),
 	}
 	msgs, err := r.sub.Subscribe(b.t.Context(), topic)
@@ -324,7 +324,7 @@ func TestAMQPEventPositionIsFixedAtSubscribe(t *testing.T) {
 	b := newAMQPBench(t)
 	topic := b.topic("Position")
 	b.publish(topic, Event, "before") // nobody is there
-	sub := &subscription{topic: topic, delivery: Event, group: "test", window: 256}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "test", window: 256}
 	if err := b.drv.declare(t.Context(), topic, Event, "test"); err != nil {
 		t.Fatal(err)
 	}
@@ -662,7 +662,7 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 func TestAMQPNackedTaskComesAgainWithItsCount(t *testing.T) {
 	b := newAMQPBench(t)
 	topic := b.topic("Again")
-	sub := &subscription{topic: topic, delivery: Task, group: "test", window: 8}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Task, group: "test", window: 8}
 	if err := b.drv.declare(t.Context(), topic, Task, "test"); err != nil {
 		t.Fatal(err)
 	}

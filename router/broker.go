@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -37,6 +36,10 @@ const (
 	// metaKey holds the routing key: messages with the same key are handled one
 	// after the other, in the order of their publisher.
 	metaKey = "burrow_key"
+	// metaOnly names the one function that a message is for; the others take it for done.
+	metaOnly = "burrow_function"
+	// metaReplay tells a replay from the message as it came first, and from other replays.
+	metaReplay = "burrow_replay"
 	// metaPoison marks a message that the driver could not read, with the reason.
 	// It exists in memory only.
 	metaPoison = "burrow_poison"
@@ -76,6 +79,7 @@ type subscription struct {
 	group    string // the function's name
 	window   int    // messages in flight at most
 	cursor   string // what the next source needs to go on where the last one stood; the driver's own notation
+	gap      func() // tells that events are gone that this subscription has not seen; set, and does not wait
 }
 
 // source is one reading of a subscription. It lives until its first error; the
@@ -99,10 +103,16 @@ type source interface {
 
 // delivered is one message in flight.
 type delivered struct {
-	msg      *message.Message
-	id       string // unique among the messages in flight of a subscription
-	tag      any    // the driver's own
-	src      source
+	msg *message.Message
+	id  string // unique among the messages in flight of a subscription
+	tag any    // the driver's own
+	src source
+
+	redelivered int // how often the broker had sent it before, as far as it counts that
+
+	// Of the stream that it is in flight in; guarded by its lock.
+	lane     *lane
+	parked   bool
 	attempts int // nacks so far, in this process
 }
 
@@ -113,8 +123,9 @@ const (
 	opTimeout   = 5 * time.Second  // bound on one ack, extend or release
 	reopenMin   = 200 * time.Millisecond
 	reopenMax   = 5 * time.Second
-	nackMin     = 200 * time.Millisecond
-	nackMax     = 30 * time.Second
+
+	taskWindow  = 64  // tasks in flight in one subscription that nothing holds up
+	eventWindow = 256 // and events
 )
 
 // errReopen ends a source on purpose: the next one goes on where it stood.
@@ -129,18 +140,6 @@ func poisoned(id string, raw []byte, reason error) *message.Message {
 	msg := message.NewMessage(id, raw)
 	msg.Metadata.Set(metaPoison, reason.Error())
 	return msg
-}
-
-// laneOf returns the lane of a message: the same for the same routing key, and
-// any for a message without one.
-func laneOf(msg *message.Message, lanes int) int {
-	key := msg.Metadata.Get(metaKey)
-	if key == "" {
-		key = msg.UUID
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key)) // never fails
-	return int(h.Sum32() % uint32(lanes))
 }
 
 func openDriver(ctx context.Context, cfg Config) (driver, error) {

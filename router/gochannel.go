@@ -205,6 +205,7 @@ func (s *memorySource) take(most int) []*delivered {
 	if q.missed > 0 {
 		s.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group, "dropped", q.missed)
 		q.missed = 0
+		s.sub.gap()
 	}
 	n := min(most, len(q.waiting))
 	if n == 0 {

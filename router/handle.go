@@ -11,10 +11,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 )
-
-// lanes is how many messages of one subscription are handled at the same time.
-const lanes = 16
 
 var functionName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
@@ -46,27 +44,80 @@ func deliveryOf(d protoreflect.MessageDescriptor) Delivery {
 // must be idempotent, and its context ends with the time for one attempt.
 func Handle[M proto.Message](r *Router, name string, fn func(context.Context, M) error) error {
 	var zero M
-	desc := zero.ProtoReflect().Descriptor()
 	if !functionName.MatchString(name) {
 		return fmt.Errorf("router: function name %q: use lower-case letters, digits and single dashes", name)
 	}
 	typ := zero.ProtoReflect().Type()
-	return r.handle(name, desc, func(ctx context.Context, msg *message.Message) error {
-		if reason := msg.Metadata.Get(metaPoison); reason != "" {
-			return permanentError{fmt.Errorf("unreadable message: %s", reason)}
-		}
-		m := typ.New().Interface()
-		if err := proto.Unmarshal(msg.Payload, m); err != nil {
-			return permanentError{fmt.Errorf("not a %s: %w", desc.FullName(), err)}
-		}
-		if err := r.validate.Validate(m); err != nil {
-			return permanentError{fmt.Errorf("not a valid %s: %w", desc.FullName(), err)}
-		}
-		return fn(ctx, m.(M))
-	})
+	return r.handle(name, typ, func(ctx context.Context, m proto.Message) error { return fn(ctx, m.(M)) })
 }
 
-func (r *Router) handle(name string, desc protoreflect.MessageDescriptor, fn func(context.Context, *message.Message) error) error {
+// HandleMatching is Handle for every message type known to the program whose full
+// name matches pattern, as subjects do in NATS: "*" stands for one element, and
+// ">" at the end for one or more ("chat.*", "tasks.>", ">"). Known are the types
+// of all packages that are linked in, but for those of protobuf itself and of
+// buf. It is an error if none matches.
+func HandleMatching(r *Router, name, pattern string, fn func(context.Context, proto.Message) error) error {
+	if !functionName.MatchString(name) {
+		return fmt.Errorf("router: function name %q: use lower-case letters, digits and single dashes", name)
+	}
+	elements := strings.Split(pattern, ".")
+	for i, e := range elements {
+		if e == "" || e == ">" && i < len(elements)-1 || e != "*" && e != ">" && strings.ContainsAny(e, "*>") {
+			return fmt.Errorf("router: function %s: pattern %q: want elements of a protobuf name, * for one, > at the end for all that follow", name, pattern)
+		}
+	}
+	var types []protoreflect.MessageType
+	protoregistry.GlobalTypes.RangeMessages(func(typ protoreflect.MessageType) bool {
+		desc := typ.Descriptor()
+		full := string(desc.FullName())
+		_, topLevel := desc.Parent().(protoreflect.FileDescriptor)
+		if topLevel && !strings.HasPrefix(full, "google.") && !strings.HasPrefix(full, "buf.") && matches(elements, strings.Split(full, ".")) {
+			types = append(types, typ)
+		}
+		return true
+	})
+	if len(types) == 0 {
+		return fmt.Errorf("router: function %s: no message type matches %q", name, pattern)
+	}
+	slices.SortFunc(types, func(a, b protoreflect.MessageType) int {
+		return strings.Compare(string(a.Descriptor().FullName()), string(b.Descriptor().FullName()))
+	})
+	for _, typ := range types {
+		if err := r.handle(name, typ, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func matches(pattern, name []string) bool {
+	for i, e := range pattern {
+		switch {
+		case i == len(name):
+			return false
+		case e == ">":
+			return true
+		case e != "*" && e != name[i]:
+			return false
+		}
+	}
+	return len(pattern) == len(name)
+}
+
+// decode returns the message in payload. Its errors are permanent.
+func (r *Router) decode(typ protoreflect.MessageType, payload []byte) (proto.Message, error) {
+	m := typ.New().Interface()
+	if err := proto.Unmarshal(payload, m); err != nil {
+		return nil, permanentError{fmt.Errorf("not a %s: %w", typ.Descriptor().FullName(), err)}
+	}
+	if err := r.validate.Validate(m); err != nil {
+		return nil, permanentError{fmt.Errorf("not a valid %s: %w", typ.Descriptor().FullName(), err)}
+	}
+	return m, nil
+}
+
+func (r *Router) handle(name string, typ protoreflect.MessageType, fn func(context.Context, proto.Message) error) error {
+	desc := typ.Descriptor()
 	topic := r.cfg.TopicPrefix + "." + string(desc.FullName())
 	delivery := deliveryOf(desc)
 	r.mu.Lock()
@@ -75,9 +126,10 @@ func (r *Router) handle(name string, desc protoreflect.MessageDescriptor, fn fun
 		return fmt.Errorf("router: function %s: Handle comes before Run", name)
 	}
 	key := name + " on " + topic
-	if _, twice := r.subs[key]; twice {
+	if _, twice := r.known[key]; twice {
 		return fmt.Errorf("router: function %s handles %s already", name, desc.FullName())
 	}
+	r.known[key] = typ
 	r.functions = append(r.functions, name)
 	if r.cfg.Functions != nil && !slices.Contains(r.cfg.Functions, name) {
 		if delivery == Task {
@@ -85,11 +137,20 @@ func (r *Router) handle(name string, desc protoreflect.MessageDescriptor, fn fun
 		}
 		return nil
 	}
-	s := newSubscriber(r.drv, delivery, name, lanes, r.abandoned, r.log, r.metrics)
+	settings := r.cfg.Function[name].orDefault()
+	s := newSubscriber(r.drv, delivery, name, settings, r.abandoned, r.log, r.metrics)
+	s.onGap = r.cfg.OnGap
 	r.subs[key] = s
 	r.wm.AddConsumerHandler(key, topic, s, func(msg *message.Message) error {
-		return fn(msg.Context(), msg)
-	}).AddMiddleware(r.chain(topic, name)...)
+		if reason := msg.Metadata.Get(metaPoison); reason != "" {
+			return permanentError{fmt.Errorf("unreadable message: %s", reason)}
+		}
+		m, err := r.decode(typ, msg.Payload)
+		if err != nil {
+			return err
+		}
+		return fn(msg.Context(), m)
+	}).AddMiddleware(r.chain(topic, name, settings)...)
 	return nil
 }
 

@@ -13,6 +13,8 @@ type metrics struct {
 	inFlight       *prometheus.GaugeVec
 	reopened       *prometheus.CounterVec
 	deadLetters    *prometheus.CounterVec
+	up             *prometheus.GaugeVec
+	gaps           *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -36,17 +38,21 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "burrow_dead_letters_total", Help: "Messages that a function gave up on.",
 		}, []string{"function", "topic"}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "burrow_subscription_up", Help: "1 while the subscription reads, 0 while it is being opened again.",
+		}, []string{"function", "topic"}),
+		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "burrow_subscription_gaps_total", Help: "Times that events were gone before the subscription had seen them.",
+		}, []string{"function", "topic"}),
 	}
-	for _, c := range []prometheus.Collector{m.handledSeconds, m.publishSeconds, m.publishedTotal, m.inFlight, m.reopened, m.deadLetters} {
+	for _, c := range []prometheus.Collector{
+		m.handledSeconds, m.publishSeconds, m.publishedTotal, m.inFlight, m.reopened, m.deadLetters, m.up, m.gaps,
+	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
-}
-
-func (m *metrics) handled(function, topic string, took time.Duration, err error) {
-	m.handledSeconds.WithLabelValues(function, topic, result(err)).Observe(took.Seconds())
 }
 
 func (m *metrics) published(topic string, n int, took time.Duration, err error) {

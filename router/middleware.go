@@ -6,19 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 )
 
-// How a function is tried. The waits hold one lane only.
-const (
-	maxAttempts    = 5
-	retryMin       = 100 * time.Millisecond // doubles with each attempt
-	retryMax       = 2 * time.Second
-	attemptTimeout = 30 * time.Second
-)
+// maxDeliveries bounds how often a broker may send one task without an answer: it
+// seems to end the processes that handle it, and goes to the dead letters unrun.
+// An orderly stop counts as well, so it is far above what stops alone can cause.
+const maxDeliveries = 20
 
 // DeadLetter is a message that a function gave up on.
 type DeadLetter struct {
@@ -27,7 +25,8 @@ type DeadLetter struct {
 	Function  string
 	Err       error // why; never nil
 	Attempts  int
-	Payload   []byte // the bytes as they came
+	Payload   []byte            // the bytes as they came
+	Metadata  map[string]string // as it came, the routing key among it
 	Time      time.Time
 }
 
@@ -40,108 +39,99 @@ func MessageID(ctx context.Context) string {
 	return id
 }
 
-// errInterrupted ends the attempts of a message because the router stops, not
-// because they failed: the message goes back to the broker.
-var errInterrupted = errors.New("the router stops")
-
-// failure is the last error of a function with the number of its attempts.
-type failure struct {
-	err      error
-	attempts int
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
 // chain returns the links around a function, outermost first. A panic is an error
 // to all of them, each attempt has its own time, and the dead letters get only
-// what retries could not mend.
-func (r *Router) chain(topic, function string) []message.HandlerMiddleware {
+// what further attempts could not mend.
+func (r *Router) chain(topic, function string, cfg FunctionConfig) []message.HandlerMiddleware {
 	return []message.HandlerMiddleware{
+		only(function),
 		r.meter(topic, function),
-		r.deadLetter(topic, function),
-		r.retry(topic, function),
-		middleware.Timeout(attemptTimeout),
+		r.deadLetter(topic, function, cfg.MaxAttempts),
+		middleware.Timeout(cfg.Timeout),
 		middleware.Recoverer,
 	}
 }
 
+// only takes a message that is for another function as done.
+func only(function string) message.HandlerMiddleware {
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			if name := msg.Metadata.Get(metaOnly); name != "" && name != function {
+				return nil, nil
+			}
+			return next(msg)
+		}
+	}
+}
+
 func (r *Router) meter(topic, function string) message.HandlerMiddleware {
+	inFlight := r.metrics.inFlight.WithLabelValues(function, topic)
+	ok := r.metrics.handledSeconds.WithLabelValues(function, topic, result(nil))
+	bad := r.metrics.handledSeconds.WithLabelValues(function, topic, result(errors.New("")))
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			start := time.Now()
-			r.metrics.inFlight.WithLabelValues(function, topic).Inc()
+			inFlight.Inc()
 			out, err := next(msg)
-			r.metrics.inFlight.WithLabelValues(function, topic).Dec()
-			r.metrics.handled(function, topic, time.Since(start), err)
+			inFlight.Dec()
+			if err != nil {
+				bad.Observe(time.Since(start).Seconds())
+			} else {
+				ok.Observe(time.Since(start).Seconds())
+			}
 			return out, err
 		}
 	}
 }
 
-// deadLetter keeps what failed for good and counts it as done. If it cannot be
-// kept, the message comes again.
-func (r *Router) deadLetter(topic, function string) message.HandlerMiddleware {
+// deadLetter decides what becomes of a message that failed. An error of it brings
+// the message again after a wait that holds up its lane only; the last error, a
+// permanent one and a message that was sent too often go to the dead letters, after
+// which it is done. If it cannot be kept there, it comes again.
+func (r *Router) deadLetter(topic, function string, maxAttempts int) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			out, err := next(msg)
-			if err == nil || errors.Is(err, errInterrupted) {
-				return out, err
+			ctx := msg.Context()
+			attempt, sent := 1, 0
+			if d, ok := ctx.Value(deliveredKey{}).(*delivered); ok {
+				attempt, sent = d.attempts+1, d.redelivered+1
+			}
+			var err error
+			if sent < maxDeliveries {
+				msg.SetContext(context.WithValue(ctx, messageIDKey{}, msg.UUID))
+				var out []*message.Message
+				if out, err = next(msg); err == nil {
+					return out, nil
+				}
+				msg.SetContext(ctx) // that of the attempt has ended
+				if ctx.Err() != nil {
+					return nil, err // it failed because the router stops
+				}
+			} else {
+				attempt = sent
+				err = permanentError{fmt.Errorf("sent %d times without an answer: it may end the processes that handle it", sent)}
+			}
+			if attempt < maxAttempts && !isPermanent(err) {
+				r.log.Warn("function failed; trying again", "function", function, "topic", topic,
+					"message", msg.UUID, "attempt", attempt, "error", err)
+				return nil, err
 			}
 			letter := DeadLetter{
 				MessageID: msg.UUID, Topic: topic, Function: function,
-				Err: err, Attempts: 1, Payload: msg.Payload, Time: time.Now(),
+				Err: err, Attempts: attempt, Payload: msg.Payload, Metadata: maps.Clone(msg.Metadata), Time: time.Now(),
 			}
-			var f *failure
-			if errors.As(err, &f) {
-				letter.Err, letter.Attempts = f.err, f.attempts
+			for _, own := range []string{metaOnly, metaReplay, metaPoison} {
+				delete(letter.Metadata, own)
 			}
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(msg.Context()), 2*r.cfg.PublishTimeout)
+			keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*r.cfg.PublishTimeout)
 			defer cancel()
-			if kept := r.cfg.DeadLetter(ctx, letter); kept != nil {
+			if kept := r.cfg.DeadLetter(keep, letter); kept != nil {
 				r.log.Error("a dead letter could not be kept; the message comes again",
-					"topic", topic, "function", function, "message", msg.UUID, "error", kept, "cause", letter.Err)
+					"topic", topic, "function", function, "message", msg.UUID, "error", kept, "cause", err)
 				return nil, errors.Join(err, kept)
 			}
 			r.metrics.deadLetters.WithLabelValues(function, topic).Inc()
 			return nil, nil
-		}
-	}
-}
-
-// retry tries again after a growing wait, up to maxAttempts. It ends at once for
-// a permanent error, and when the router stops.
-func (r *Router) retry(topic, function string) message.HandlerMiddleware {
-	return func(next message.HandlerFunc) message.HandlerFunc {
-		return func(msg *message.Message) ([]*message.Message, error) {
-			base := context.WithValue(msg.Context(), messageIDKey{}, msg.UUID)
-			wait := retryMin
-			for attempt := 1; ; attempt++ {
-				msg.SetContext(base) // the last attempt's has ended
-				out, err := next(msg)
-				if err == nil {
-					return out, nil
-				}
-				if base.Err() != nil {
-					return nil, fmt.Errorf("%w: %w", errInterrupted, err)
-				}
-				if attempt == maxAttempts || isPermanent(err) {
-					return nil, &failure{err, attempt}
-				}
-				r.log.Warn("function failed; trying again", "function", function, "topic", topic,
-					"message", msg.UUID, "attempt", attempt, "error", err)
-				timer := time.NewTimer(jitter(wait))
-				select {
-				case <-timer.C:
-				case <-r.draining:
-					timer.Stop()
-					return nil, fmt.Errorf("%w: %w", errInterrupted, err)
-				case <-base.Done():
-					timer.Stop()
-					return nil, fmt.Errorf("%w: %w", errInterrupted, err)
-				}
-				wait = min(2*wait, retryMax)
-			}
 		}
 	}
 }

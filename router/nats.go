@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -26,8 +27,8 @@ const (
 	natsEventAge      = time.Minute
 	natsEventBytes    = 64 << 20
 	natsTaskDuplicate = 2 * time.Minute
-	natsMaxAckPending = 1000
-	natsMaxPending    = 4000 // unconfirmed publishes of this process
+	natsMaxAckPending = 10_000 // of all workers of a function together; each has some hundred
+	natsMaxPending    = 4000   // unconfirmed publishes of this process
 	natsInactive      = 5 * time.Minute
 	natsHeartbeat     = 5 * time.Second
 )
@@ -287,10 +288,19 @@ func (d *natsDriver) publish(ctx context.Context, topic string, delivery Deliver
 	}
 }
 
+// natsMsgID is what the server knows a message by when it comes twice. It looks at
+// the ids of a whole stream, and one message may go to several topics, and be replayed.
+func natsMsgID(topic string, msg *message.Message) string {
+	id := topic + " " + msg.UUID
+	if replay := msg.Metadata.Get(metaReplay); replay != "" {
+		id += " " + replay
+	}
+	return id
+}
+
 // publishOnce sends msgs and returns those that were not confirmed.
 func (d *natsDriver) publishOnce(ctx context.Context, topic string, msgs []*message.Message) ([]*message.Message, error) {
 	var marshaler wnats.NATSMarshaler
-	// The server knows ids by stream, and one message may go to several topics.
 	futures := make([]jetstream.PubAckFuture, 0, len(msgs))
 	var errs error
 	for _, msg := range msgs {
@@ -298,7 +308,10 @@ func (d *natsDriver) publishOnce(ctx context.Context, topic string, msgs []*mess
 		if err != nil {
 			return nil, err
 		}
-		future, err := d.pubJS.PublishMsgAsync(out, jetstream.WithMsgID(topic+" "+msg.UUID), jetstream.WithStallWait(time.Second))
+		future, err := d.pubJS.PublishMsgAsync(out, jetstream.WithMsgID(natsMsgID(topic, msg)), jetstream.WithStallWait(time.Second))
+		if errors.Is(err, nats.ErrMaxPayload) {
+			err = fmt.Errorf("router: publish %s: %w: %d bytes with its headers, the server's max_payload is %d", topic, ErrTooLarge, out.Size(), d.pub.MaxPayload())
+		}
 		if err != nil {
 			errs = err
 			break
@@ -365,9 +378,11 @@ func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jets
 		switch {
 		case at > state.LastSeq+1: // another stream by now: all of it is new
 			start = max(state.FirstSeq, 1)
+			sub.gap()
 		case at < state.FirstSeq && state.FirstSeq > 1:
 			d.log.Warn("events are gone that this node has not seen", "topic", sub.topic, "function", sub.group, "before", state.FirstSeq)
 			start = state.FirstSeq
+			sub.gap()
 		default:
 			start = at
 		}
@@ -498,7 +513,11 @@ func (s *natsSource) read(m jetstream.Msg) (*delivered, error) {
 		// A program without Watermill sent it. Its place in the stream is an id too.
 		msg.UUID = meta.Stream + "-" + id
 	}
-	return &delivered{msg: msg, id: id, tag: m}, nil
+	sent := int(min(meta.NumDelivered, math.MaxInt32)) - 1
+	if s.sub.delivery == Event {
+		sent = 0
+	}
+	return &delivered{msg: msg, id: id, tag: m, redelivered: sent}, nil
 }
 
 func (s *natsSource) ack(_ context.Context, ds []*delivered) error {

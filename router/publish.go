@@ -50,11 +50,8 @@ func (r *Router) Publish(ctx context.Context, msgs ...proto.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.PublishTimeout)
 	defer cancel()
 	for _, run := range runs {
-		start := time.Now()
-		err := r.drv.publish(ctx, run.topic, run.delivery, run.msgs)
-		r.metrics.published(run.topic, len(run.msgs), time.Since(start), err)
-		if err != nil {
-			return fmt.Errorf("router: publish %s: %w: %w", run.topic, ErrUnavailable, err)
+		if err := r.send(ctx, run.topic, run.delivery, run.msgs); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -69,8 +66,8 @@ func (r *Router) encode(m proto.Message) (*message.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: publish %s: %w: %w", name, ErrInvalid, err)
 	}
-	if len(payload) > r.cfg.MaxMessageBytes {
-		return nil, fmt.Errorf("router: publish %s: %w: %d bytes, broker.max_message_bytes is %d", name, ErrTooLarge, len(payload), r.cfg.MaxMessageBytes)
+	if err := r.fits(payload); err != nil {
+		return nil, fmt.Errorf("router: publish %s: %w", name, err)
 	}
 	id, key := r.cfg.Route(m)
 	if id == "" {
@@ -81,4 +78,63 @@ func (r *Router) encode(m proto.Message) (*message.Message, error) {
 		msg.Metadata.Set(metaKey, key)
 	}
 	return msg, nil
+}
+
+// Replay is a message that a function gave up on.
+type Replay struct {
+	// ID names this replay; sent twice within two minutes it may arrive once.
+	ID string
+	// Topic, Function, MessageID, Metadata and Payload are those of the DeadLetter.
+	Topic, Function, MessageID string
+	Metadata                   map[string]string
+	Payload                    []byte
+}
+
+// Replay sends a message to its function once more, and to no other: those of its
+// topic take it for done. It waits and fails like Publish; ErrInvalid also means
+// that this program knows no such function on the topic, or that the payload is no
+// valid message of it.
+func (r *Router) Replay(ctx context.Context, p Replay) error {
+	r.mu.Lock()
+	typ := r.known[p.Function+" on "+p.Topic]
+	r.mu.Unlock()
+	if typ == nil {
+		return fmt.Errorf("router: replay: %w: there is no function %s on %s", ErrInvalid, p.Function, p.Topic)
+	}
+	if _, err := r.decode(typ, p.Payload); err != nil {
+		return fmt.Errorf("router: replay: %w: %w", ErrInvalid, err)
+	}
+	if err := r.fits(p.Payload); err != nil {
+		return fmt.Errorf("router: replay %s: %w", typ.Descriptor().FullName(), err)
+	}
+	msg := message.NewMessage(p.MessageID, p.Payload)
+	for key, value := range p.Metadata {
+		msg.Metadata.Set(key, value)
+	}
+	msg.Metadata.Set(metaOnly, p.Function)
+	msg.Metadata.Set(metaReplay, p.ID)
+	if msg.UUID == "" {
+		msg.UUID = watermill.NewUUID()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.PublishTimeout)
+	defer cancel()
+	return r.send(ctx, p.Topic, deliveryOf(typ.Descriptor()), []*message.Message{msg})
+}
+
+// send waits no longer than ctx.
+func (r *Router) send(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
+	start := time.Now()
+	err := r.drv.publish(ctx, topic, delivery, msgs)
+	r.metrics.published(topic, len(msgs), time.Since(start), err)
+	if err == nil || errors.Is(err, ErrTooLarge) {
+		return err
+	}
+	return fmt.Errorf("router: publish %s: %w: %w", topic, ErrUnavailable, err)
+}
+
+func (r *Router) fits(payload []byte) error {
+	if len(payload) > r.cfg.MaxMessageBytes {
+		return fmt.Errorf("%w: %d bytes, broker.max_message_bytes is %d", ErrTooLarge, len(payload), r.cfg.MaxMessageBytes)
+	}
+	return nil
 }

@@ -150,7 +150,32 @@ func (s *redisTasks) claim(ctx context.Context, most int) ([]*delivered, error) 
 	if s.claimFrom = from; from == "0-0" {
 		s.claimed = time.Now()
 	}
-	return s.decode(ctx, entries), nil
+	ds := s.decode(ctx, entries)
+	return ds, s.count(ctx, ds)
+}
+
+// count notes how often claimed tasks had been sent before.
+func (s *redisTasks) count(ctx context.Context, ds []*delivered) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	byID := make(map[string]*delivered, len(ds))
+	for _, d := range ds {
+		byID[d.id] = d
+	}
+	var pending []redis.XPendingExt
+	err := s.read(ctx, func(ctx context.Context) (err error) {
+		pending, err = s.conn.XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: s.sub.topic, Group: s.sub.group, Consumer: s.consumer, Start: ds[0].id, End: ds[len(ds)-1].id, Count: int64(10 * s.sub.window),
+		}).Result()
+		return err
+	})
+	for _, p := range pending {
+		if d := byID[p.ID]; d != nil {
+			d.redelivered = int(p.RetryCount) - 1
+		}
+	}
+	return err
 }
 
 // decode also confirms entries that were deleted while they were pending: there
@@ -262,6 +287,7 @@ func (s *redisEvents) check(ctx context.Context) error {
 		log.Warn("redis lost the events of a topic; reading it from its new beginning")
 		s.last, s.ordinal = "0-0", 0
 		s.save()
+		s.sub.gap()
 		return nil
 	}
 	// What was removed is known by the count up to the first entry that is left, and
@@ -273,6 +299,7 @@ func (s *redisEvents) check(ctx context.Context) error {
 	if info.EntriesAdded > 0 && missed > 0 {
 		log.Warn("events were dropped: the function is slower than its publishers, or was away for too long", "dropped", missed)
 		s.ordinal += missed
+		s.sub.gap()
 	}
 	if info.LastGeneratedID == s.last {
 		s.ordinal = info.EntriesAdded // also after a stream began anew with higher ids

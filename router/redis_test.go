@@ -64,7 +64,7 @@ func openRedis(t *testing.T, cfg Config) *redisDriver {
 // subscribeRedis reads topic through the delivery core until the test ends.
 func subscribeRedis(t *testing.T, drv driver, delivery Delivery, group, topic string) (*subscriber, <-chan *message.Message) {
 	t.Helper()
-	s := newSubscriber(drv, delivery, group, lanes, context.Background(), testConfig(t, "redis").Log, testMetrics(t))
+	s := newSubscriber(drv, delivery, group, FunctionConfig{}, context.Background(), testConfig(t, "redis").Log, testMetrics(t))
 	ch, err := s.Subscribe(context.Background(), topic)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestRedisEventsBeginWhereTheStreamStoodAtSubscribe(t *testing.T) {
 			if exists {
 				publishRedis(t, drv, Event, topic, "before")
 			}
-			src := openRedisSource(t, drv, &subscription{topic: topic, delivery: Event, group: "hub"})
+			src := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"})
 			publishRedis(t, drv, Event, topic, "a", "b") // before the first read
 			if got := payloads(read(t, src, 2)); !slices.Equal(got, []string{"a", "b"}) {
 				t.Errorf("got %q, want a and b", got)
@@ -222,7 +222,7 @@ func TestRedisEventsGoOnExactlyAfterAReopen(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
-	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
 	src := openRedisSource(t, drv, sub)
 	publishRedis(t, drv, Event, topic, numbers(0, 10)...)
 	got := payloads(read(t, src, 4))
@@ -249,7 +249,7 @@ func TestRedisTasksSentToADeadLinkComeAtOnceAfterAReopen(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	sub := &subscription{topic: topic, delivery: Task, group: "archive"}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"}
 	src := openRedisSource(t, drv, sub)
 	publishRedis(t, drv, Task, topic, numbers(0, 9)...)
 	read(t, src, 9) // as if the answer had been lost
@@ -272,7 +272,7 @@ func TestRedisEventsFollowAStreamThatBeganAnewWithLowerIDs(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
-	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
 	src := openRedisSource(t, drv, sub)
 	publishRedis(t, drv, Event, topic, "old")
 	read(t, src, 1)
@@ -296,7 +296,7 @@ func TestRedisTellsHowManyEventsWereTrimmedUnread(t *testing.T) {
 	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
-	sub := &subscription{topic: topic, delivery: Event, group: "hub"}
+	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
 	src := openRedisSource(t, drv, sub).(*redisEvents)
 	publishRedis(t, drv, Event, topic, numbers(0, 30)...)
 	read(t, src, 10)
@@ -367,10 +367,10 @@ func TestRedisReleasedTasksGoToAnotherWorkerSoon(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	first := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	first := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	publishRedis(t, drv, Task, topic, numbers(0, 10)...)
 	held := read(t, first, 10)
-	other := openRedisSource(t, openRedis(t, cfg), &subscription{topic: topic, delivery: Task, group: "archive"})
+	other := openRedisSource(t, openRedis(t, cfg), &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	if ds, err := other.next(t.Context(), 64); err != nil || len(ds) > 0 {
 		t.Fatalf("got %q (%v) of what the other one holds", payloads(ds), err)
 	}
@@ -429,7 +429,7 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	dead := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	dead := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	publishRedis(t, drv, Task, topic, numbers(0, 200)...)
 	held := read(t, dead, 200)
 	if err := drv.rdb.XDel(t.Context(), topic, held[0].id).Err(); err != nil { // must not be in the way
@@ -437,7 +437,7 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 	}
 	heir := openRedis(t, cfg)
 	heir.limits.ackWait = 1500 * time.Millisecond
-	src := openRedisSource(t, heir, &subscription{topic: topic, delivery: Task, group: "archive"})
+	src := openRedisSource(t, heir, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	// As long as the holder gives signs of life, nothing moves.
 	for range 3 {
 		if err := dead.extend(t.Context(), held); err != nil {
@@ -475,8 +475,8 @@ func TestRedisTidyKeepsWhatAnyGroupNeeds(t *testing.T) {
 	if got := length(); got != 1000 {
 		t.Errorf("%d of 1000 are left before the first worker", got)
 	}
-	one := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "one"})
-	two := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "two"})
+	one := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "one"})
+	two := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "two"})
 	if err := one.ack(t.Context(), read(t, one, 1000)); err != nil {
 		t.Fatal(err)
 	}
@@ -528,7 +528,7 @@ func TestRedisRefusesTasksOverTheBound(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "300 tasks on "+topic) {
 		t.Errorf("got %v, want a refusal that tells the number and the topic", err)
 	}
-	src := openRedisSource(t, drv, &subscription{topic: topic, delivery: Task, group: "archive"})
+	src := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	if err := src.ack(t.Context(), read(t, src, 300)); err != nil {
 		t.Fatal(err)
 	}

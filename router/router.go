@@ -25,6 +25,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Config is the [broker] table of config.toml and what cmd/app adds to it.
@@ -51,12 +52,18 @@ type Config struct {
 	// Functions are the names of the functions that run here; nil means all. The
 	// others are only declared, so that their tasks wait for them.
 	Functions []string `toml:"-"`
+	// Function holds the settings of functions by name; default DefaultFunction.
+	Function map[string]FunctionConfig `toml:"-"`
 	// Route tells the id and the routing key of a message to publish; an empty id
 	// means a new one, an empty key that order does not matter. Default: both empty.
 	Route func(proto.Message) (id, key string) `toml:"-"`
 	// DeadLetter keeps what a function gave up on; an error means try again later.
 	// Default: log it.
 	DeadLetter func(context.Context, DeadLetter) error `toml:"-"`
+	// OnGap is told that events of topic are gone that function has not seen here: it
+	// was slower than their publishers, or away for longer than the broker keeps them.
+	// It must not wait. Default: only the log and the metrics tell.
+	OnGap func(topic, function string) `toml:"-"`
 	// Memory is the broker "gochannel" when several nodes of one process share it.
 	Memory *Memory `toml:"-"`
 	// Log defaults to slog.Default().
@@ -111,8 +118,9 @@ type Router struct {
 	metrics  *metrics
 
 	mu        sync.Mutex
-	subs      map[string]*subscriber // by function and topic
-	declare   []subscription         // tasks of functions that run elsewhere
+	subs      map[string]*subscriber              // by function and topic
+	known     map[string]protoreflect.MessageType // by function and topic, also those that run elsewhere
+	declare   []subscription                      // tasks of functions that run elsewhere
 	functions []string
 	running   bool
 
@@ -162,7 +170,8 @@ func New(ctx context.Context, cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, log: cfg.Log, drv: drv, wm: wm, validate: validate, metrics: m,
-		subs: make(map[string]*subscriber), draining: make(chan struct{}), started: make(chan struct{}), ended: make(chan struct{}),
+		subs: make(map[string]*subscriber), known: make(map[string]protoreflect.MessageType),
+		draining: make(chan struct{}), started: make(chan struct{}), ended: make(chan struct{}),
 	}
 	r.abandoned, r.abandon = context.WithCancel(context.Background())
 	return r, nil

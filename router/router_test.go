@@ -402,8 +402,8 @@ func TestWhatCannotBeHandledBecomesADeadLetterOnce(t *testing.T) {
 				t.Fatalf("got %v, want 5 letters", attempts)
 			}
 		}
-		if attempts[1] != 4 || attempts[maxAttempts] != 1 {
-			t.Errorf("letters by attempts: %v, want 4 at once and the panic after %d", attempts, maxAttempts)
+		if attempts[1] != 4 || attempts[5] != 1 {
+			t.Errorf("letters by attempts: %v, want 4 at once and the panic after %d", attempts, 5)
 		}
 		got.eachOnce(t, 1)
 		if len(in.letters) > 0 {

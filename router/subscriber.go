@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,16 +14,18 @@ import (
 )
 
 // subscriber is the delivery core: a Watermill subscriber over a driver that is
-// the same on every broker. It keeps up to a window of messages in flight, spread
-// over lanes by routing key; a lane hands out one message after the other. It
-// collects acks, waits before a nacked message comes again, opens a new source
-// when one fails, and drains on Close.
+// the same on every broker. It keeps up to a window of messages in flight, hands out
+// those of one routing key one after the other, collects acks, waits before a nacked
+// message comes again, opens a new source when one fails, and drains on Close.
 type subscriber struct {
 	drv      driver
 	delivery Delivery
 	group    string
-	window   int
-	lanes    int
+	settings FunctionConfig
+	window   int // messages in flight that nothing holds up
+	spare    int // and messages that wait for another attempt, or behind one that does
+	keyOf    func(*message.Message) string
+	onGap    func(topic, function string)
 	log      *slog.Logger
 	metrics  *metrics
 	// abandoned ends the contexts of messages: nothing waits for handlers any more.
@@ -37,14 +40,25 @@ type subscriber struct {
 	lastErr   atomic.Value // error of the source that failed last
 }
 
-func newSubscriber(drv driver, d Delivery, group string, lanes int, abandoned context.Context, log *slog.Logger, m *metrics) *subscriber {
-	s := &subscriber{drv: drv, delivery: d, group: group, lanes: lanes, window: 256, log: log, metrics: m}
+func newSubscriber(drv driver, d Delivery, group string, settings FunctionConfig, abandoned context.Context, log *slog.Logger, m *metrics) *subscriber {
+	s := &subscriber{drv: drv, delivery: d, group: group, settings: settings.orDefault(), window: eventWindow, log: log, metrics: m, keyOf: keyOf}
 	if d == Task {
-		s.window = 64
+		s.window = taskWindow
 	}
+	s.window = max(s.window, s.settings.Concurrency)
+	s.spare = 3 * s.window
 	s.abandoned, s.abandon = context.WithCancel(abandoned)
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
+}
+
+// keyOf returns what orders a message: its routing key, or else its id, so that
+// the same message is never handled twice at the same time.
+func keyOf(msg *message.Message) string {
+	if key := msg.Metadata.Get(metaKey); key != "" {
+		return "key " + key
+	}
+	return "id " + msg.UUID
 }
 
 // Subscribe starts reading topic. When it returns, the position is fixed: what
@@ -56,7 +70,13 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if s.closing.Err() != nil {
 		return nil, errors.New("router: subscriber is closed")
 	}
-	sub := &subscription{topic: topic, delivery: s.delivery, group: s.group, window: s.window}
+	log := s.log.With("topic", topic, "function", s.group)
+	sub := &subscription{topic: topic, delivery: s.delivery, group: s.group, window: s.window + s.spare, gap: func() {
+		s.metrics.gaps.WithLabelValues(s.group, topic).Inc()
+		if s.onGap != nil {
+			s.onGap(topic, s.group)
+		}
+	}}
 	if err := s.drv.declare(ctx, topic, s.delivery, s.group); err != nil {
 		return nil, err
 	}
@@ -64,24 +84,22 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if err != nil {
 		return nil, err
 	}
+	s.metrics.up.WithLabelValues(s.group, topic).Set(1)
 	st := &stream{
-		s: s, sub: sub, src: src,
-		log:      s.log.With("topic", topic, "function", s.group),
+		s: s, sub: sub, src: src, log: log,
 		out:      make(chan *message.Message),
-		slots:    make(chan struct{}, s.window),
-		acks:     make(chan *delivered, s.window),
+		room:     make(chan struct{}, 1),
+		acks:     make(chan *delivered, s.window+s.spare),
 		inflight: make(map[string]*delivered, s.window),
-		lanes:    make([]chan *delivered, s.lanes),
-	}
-	for i := range st.lanes {
-		st.lanes[i] = make(chan *delivered, s.window)
+		lanes:    make(map[string]*lane),
 	}
 	stop, cancel := context.WithCancel(ctx)
+	st.stop = stop
 	detach := context.AfterFunc(s.closing, cancel)
 	s.wg.Go(func() {
 		defer detach()
 		defer cancel()
-		st.run(stop)
+		st.run()
 	})
 	return st.out, nil
 }
@@ -115,31 +133,43 @@ func (s *subscriber) state() error {
 
 // stream is one running subscription.
 type stream struct {
-	s     *subscriber
-	sub   *subscription
-	log   *slog.Logger
-	src   source // owned by the reader
-	out   chan *message.Message
-	lanes []chan *delivered
-	slots chan struct{} // one token for each message in flight
-	acks  chan *delivered
+	s    *subscriber
+	sub  *subscription
+	log  *slog.Logger
+	src  source          // owned by the reader
+	stop context.Context // ends reading and handing out
+	out  chan *message.Message
+	room chan struct{} // holds a token when the window may have room again
+	acks chan *delivered
+
+	workers sync.WaitGroup
 
 	mu       sync.Mutex
 	inflight map[string]*delivered
+	active   int // of them in the window
+	parked   int // and in the spare room
+	lanes    map[string]*lane
+	ready    []*lane // have a message to hand out, first come first served
+	running  int     // workers
 }
 
-func (st *stream) run(stop context.Context) {
+// lane holds the messages of one routing key, in order; guarded by the stream's lock.
+type lane struct {
+	key     string
+	queue   []*delivered
+	busy    bool // in ready, or with a worker
+	waiting int  // nacked messages on their way back
+	held    bool // the queue waits for them
+}
+
+func (st *stream) run() {
 	ackerDone := make(chan struct{})
 	go func() {
 		defer close(ackerDone)
 		st.collectAcks()
 	}()
-	var lanes sync.WaitGroup
-	for _, lane := range st.lanes {
-		lanes.Go(func() { st.runLane(stop, lane) })
-	}
-	st.read(stop)
-	lanes.Wait()
+	st.read()
+	st.workers.Wait()
 	close(st.acks)
 	<-ackerDone
 
@@ -157,76 +187,234 @@ func (st *stream) run(stop context.Context) {
 			st.log.Debug("closing a subscription", "error", err)
 		}
 	}
+	st.s.metrics.up.WithLabelValues(st.sub.group, st.sub.topic).Set(0)
 	close(st.out)
 }
 
 // read moves messages from the source to the lanes, and replaces sources that fail.
-func (st *stream) read(stop context.Context) {
+func (st *stream) read() {
 	backoff := reopenMin
 	for {
-		n := st.takeSlots(stop)
+		n := st.awaitRoom()
 		if n == 0 {
 			return
 		}
-		batch, err := st.src.next(stop, n)
-		for range n - len(batch) {
-			<-st.slots
-		}
-		for _, d := range batch {
-			d.src = st.src
-			st.dispatch(d)
-		}
-		if stop.Err() != nil {
+		batch, err := st.src.next(st.stop, n)
+		st.dispatch(batch)
+		if st.stop.Err() != nil {
 			return
 		}
 		if err == nil {
 			backoff = reopenMin
 			continue
 		}
-		if backoff = st.reopen(stop, err, backoff); stop.Err() != nil {
+		if backoff = st.reopen(err, backoff); st.stop.Err() != nil {
 			return
 		}
 	}
 }
 
-// takeSlots waits for room in the window and takes all there is, or returns 0
-// when stop has ended.
-func (st *stream) takeSlots(stop context.Context) int {
-	select {
-	case st.slots <- struct{}{}:
-	case <-stop.Done():
-		return 0
-	}
-	for n := 1; ; n++ {
-		select {
-		case st.slots <- struct{}{}:
-		default:
+// awaitRoom waits until the window has room and returns for how many messages, or
+// 0 when the stream stops.
+func (st *stream) awaitRoom() int {
+	for {
+		st.mu.Lock()
+		n := st.s.window - st.active
+		st.mu.Unlock()
+		if n > 0 {
 			return n
+		}
+		select {
+		case <-st.room:
+		case <-st.stop.Done():
+			return 0
 		}
 	}
 }
 
-// dispatch queues d for its lane. A lane has room for the whole window, so this
-// never waits.
-func (st *stream) dispatch(d *delivered) {
-	st.mu.Lock()
-	if _, twice := st.inflight[d.id]; twice {
-		// The broker took us for dead and sent it again: the first one goes on.
-		st.mu.Unlock()
-		<-st.slots
+// dispatch queues messages in their lanes.
+func (st *stream) dispatch(batch []*delivered) {
+	if len(batch) == 0 {
 		return
 	}
-	st.inflight[d.id] = d
-	st.mu.Unlock()
-	st.lanes[laneOf(d.msg, len(st.lanes))] <- d
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, d := range batch {
+		d.src = st.src
+		if _, twice := st.inflight[d.id]; twice {
+			continue // the broker took us for dead and sent it again: the first one goes on
+		}
+		st.inflight[d.id] = d
+		st.active++
+		key := st.s.keyOf(d.msg)
+		l := st.lanes[key]
+		if l == nil {
+			l = &lane{key: key}
+			st.lanes[key] = l
+		}
+		d.lane = l
+		l.queue = append(l.queue, d)
+		if l.held && !st.park(d) {
+			// Better out of order behind a failing message than that it stops them all.
+			l.held = false
+		}
+		if st.offer(l) {
+			st.spawn()
+		}
+	}
+}
+
+// park moves d from the window to the spare room, if there is any, so that d holds
+// up nothing but its lane. The caller holds the lock.
+func (st *stream) park(d *delivered) bool {
+	if d.parked {
+		return true
+	}
+	if st.parked == st.s.spare {
+		return false
+	}
+	d.parked = true
+	st.parked++
+	st.active--
+	st.signalRoom()
+	return true
+}
+
+func (st *stream) signalRoom() {
+	select {
+	case st.room <- struct{}{}:
+	default:
+	}
+}
+
+// offer makes l ready if it has something to hand out, and tells if it did; then
+// there has to be a worker for it. The caller holds the lock.
+func (st *stream) offer(l *lane) bool {
+	if l.busy || l.held || len(l.queue) == 0 {
+		return false
+	}
+	l.busy = true
+	st.ready = append(st.ready, l)
+	return true
+}
+
+// spawn starts a worker, if one more may run; otherwise one of those that do will
+// find what is ready. The caller holds the lock.
+func (st *stream) spawn() {
+	if st.running < st.s.settings.Concurrency && st.stop.Err() == nil {
+		st.running++
+		st.workers.Go(st.work)
+	}
+}
+
+// work hands out messages for as long as there are any. There are never more
+// workers than the function may run at the same time.
+func (st *stream) work() {
+	for {
+		st.mu.Lock()
+		if len(st.ready) == 0 || st.stop.Err() != nil {
+			st.running--
+			st.mu.Unlock()
+			return // what is queued when the stream stops is given back by run
+		}
+		l := st.ready[0]
+		st.ready[0] = nil
+		st.ready = st.ready[1:]
+		d := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		st.mu.Unlock()
+
+		answer := st.hand(d)
+		if answer == acked {
+			st.acks <- d // has room for all that is in flight
+		}
+		st.mu.Lock()
+		l.busy = false
+		if answer == nacked {
+			st.again(d)
+		}
+		st.offer(l) // for this worker
+		if !l.busy && len(l.queue) == 0 && l.waiting == 0 {
+			delete(st.lanes, l.key)
+		}
+		st.mu.Unlock()
+	}
+}
+
+// answer is what became of a message that was handed out.
+type answer int
+
+const (
+	unanswered answer = iota // nobody waits for it any more
+	acked
+	nacked
+)
+
+// hand gives one message to the function and waits for its answer. Its context
+// lives as long.
+func (st *stream) hand(d *delivered) answer {
+	ctx, cancel := context.WithCancel(context.WithValue(st.s.abandoned, deliveredKey{}, d))
+	defer cancel()
+	msg := d.msg.Copy()
+	msg.SetContext(ctx)
+	select {
+	case st.out <- msg:
+	case <-st.stop.Done():
+		return unanswered
+	}
+	select {
+	case <-msg.Acked():
+		return acked
+	case <-msg.Nacked():
+		return nacked
+	case <-ctx.Done():
+		return unanswered
+	}
+}
+
+// deliveredKey is the context key of the *delivered that a message came as.
+type deliveredKey struct{}
+
+// again brings a nacked message back after a wait. Meanwhile those behind it in its
+// lane wait too, in the spare room for as long as there is some. The caller holds
+// the lock.
+func (st *stream) again(d *delivered) {
+	l := d.lane
+	d.attempts++
+	if st.stop.Err() != nil {
+		return // given back by run
+	}
+	l.waiting++
+	l.held = true
+	st.park(d)
+	for _, behind := range l.queue {
+		if !st.park(behind) {
+			l.held = false
+			break
+		}
+	}
+	time.AfterFunc(jitter(st.s.settings.wait(d.attempts)), func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		l.waiting--
+		l.held = false
+		l.queue = slices.Insert(l.queue, 0, d)
+		if st.offer(l) {
+			st.spawn() // not once the stream stops
+		}
+	})
 }
 
 // reopen closes the failed source and opens another, for as long as it takes. It
 // returns the wait to begin with should that one fail too.
-func (st *stream) reopen(stop context.Context, cause error, backoff time.Duration) time.Duration {
+func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
+	stop := st.stop
 	st.s.lastErr.Store(errorBox(cause))
 	st.s.down.Add(1)
 	defer st.s.down.Add(-1)
+	up := st.s.metrics.up.WithLabelValues(st.sub.group, st.sub.topic)
+	up.Set(0)
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	_ = st.src.close(ctx, false) // it has failed already
 	cancel()
@@ -250,6 +438,7 @@ func (st *stream) reopen(stop context.Context, cause error, backoff time.Duratio
 		}
 		cancel()
 		if err == nil {
+			up.Set(1)
 			st.s.metrics.reopened.WithLabelValues(st.sub.group, st.sub.topic).Inc()
 			st.log.Info("subscription is back")
 			return backoff
@@ -270,62 +459,6 @@ type boxed struct{ err error }
 
 func (b *boxed) Error() string { return b.err.Error() }
 func (b *boxed) Unwrap() error { return b.err }
-
-// runLane hands out the messages of one lane, one after the other.
-func (st *stream) runLane(stop context.Context, lane chan *delivered) {
-	for {
-		select {
-		case <-stop.Done():
-			return // what is queued is given back by run
-		case d := <-lane:
-			if stop.Err() != nil {
-				return
-			}
-			if !st.hand(stop, lane, d) {
-				return
-			}
-		}
-	}
-}
-
-// hand gives one message to the function and waits for its answer, or returns
-// false when nobody waits any more. Its context lives as long.
-func (st *stream) hand(stop context.Context, lane chan *delivered, d *delivered) bool {
-	ctx, cancel := context.WithCancel(st.s.abandoned)
-	defer cancel()
-	msg := d.msg.Copy()
-	msg.SetContext(ctx)
-	select {
-	case st.out <- msg:
-	case <-stop.Done():
-		return false
-	}
-	select {
-	case <-msg.Acked():
-		st.acks <- d
-	case <-msg.Nacked():
-		st.again(stop, lane, d)
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
-
-// again puts a nacked message back into its lane after a while; others of the
-// lane go first meanwhile.
-func (st *stream) again(stop context.Context, lane chan *delivered, d *delivered) {
-	delay := min(nackMin<<min(d.attempts, 10), nackMax)
-	d.attempts++
-	timer := time.NewTimer(jitter(delay))
-	st.s.wg.Go(func() {
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			lane <- d // has room for the whole window; given back by run if the lane is gone
-		case <-stop.Done():
-		}
-	})
-}
 
 // collectAcks confirms handled messages, as many at a time as are due, and tells
 // the broker that the others are still being worked on.
@@ -360,11 +493,14 @@ func (st *stream) collectAcks() {
 		st.mu.Lock()
 		for _, d := range batch {
 			delete(st.inflight, d.id)
+			if d.parked {
+				st.parked--
+			} else {
+				st.active--
+			}
 		}
 		st.mu.Unlock()
-		for range batch {
-			<-st.slots
-		}
+		st.signalRoom()
 	}
 }
 
