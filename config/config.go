@@ -29,15 +29,40 @@ type Config struct {
 	// DataDir holds the embedded broker's store, the SQLite file and the cookie key.
 	DataDir string `toml:"data_dir"`
 
-	HTTP     httpapi.HTTPConfig    `toml:"http"`
-	Edge     httpapi.EdgeConfig    `toml:"edge"`
-	History  httpapi.HistoryConfig `toml:"history"`
-	Presence presence.Config       `toml:"presence"`
-	Auth     auth.Config           `toml:"auth"`
-	Store    store.Config          `toml:"store"`
-	Broker   router.Config         `toml:"broker"`
-	Shutdown Shutdown              `toml:"shutdown"`
-	Log      Log                   `toml:"log"`
+	HTTP      httpapi.HTTPConfig    `toml:"http"`
+	Edge      httpapi.EdgeConfig    `toml:"edge"`
+	History   httpapi.HistoryConfig `toml:"history"`
+	Presence  presence.Config       `toml:"presence"`
+	Auth      auth.Config           `toml:"auth"`
+	Store     store.Config          `toml:"store"`
+	Broker    router.Config         `toml:"broker"`
+	Functions Functions             `toml:"functions"`
+	Shutdown  Shutdown              `toml:"shutdown"`
+	Log       Log                   `toml:"log"`
+}
+
+// Functions is the [functions] table: how each function is run.
+type Functions struct {
+	Broadcast   router.FunctionConfig `toml:"broadcast"`
+	Presence    router.FunctionConfig `toml:"presence"`
+	Archive     router.FunctionConfig `toml:"archive"`
+	DeadLetters router.FunctionConfig `toml:"dead-letters"`
+}
+
+// ByName returns the settings as the router wants them.
+func (f Functions) ByName() map[string]router.FunctionConfig {
+	return map[string]router.FunctionConfig{
+		"broadcast": f.Broadcast, "presence": f.Presence, "archive": f.Archive, "dead-letters": f.DeadLetters,
+	}
+}
+
+// defaultFunctions gives the archive more time than others, so that a store that is
+// away for a minute makes no dead letters, and more at once, for they share a commit.
+func defaultFunctions() Functions {
+	f := router.DefaultFunction()
+	archive := f
+	archive.Concurrency, archive.MaxAttempts, archive.Backoff = 64, 10, 200*time.Millisecond
+	return Functions{Broadcast: f, Presence: f, Archive: archive, DeadLetters: f}
 }
 
 // Shutdown is the [shutdown] table.
@@ -57,16 +82,17 @@ type Log struct {
 // Default returns the settings of config.toml as it ships.
 func Default() *Config {
 	return &Config{
-		DataDir:  "data",
-		HTTP:     httpapi.DefaultHTTPConfig(),
-		Edge:     httpapi.DefaultEdgeConfig(),
-		History:  httpapi.DefaultHistoryConfig(),
-		Presence: presence.DefaultConfig(),
-		Auth:     auth.DefaultConfig(),
-		Store:    store.DefaultConfig(),
-		Broker:   router.DefaultConfig(),
-		Shutdown: Shutdown{Timeout: 15 * time.Second},
-		Log:      Log{Level: "info", Format: "text"},
+		DataDir:   "data",
+		HTTP:      httpapi.DefaultHTTPConfig(),
+		Edge:      httpapi.DefaultEdgeConfig(),
+		History:   httpapi.DefaultHistoryConfig(),
+		Presence:  presence.DefaultConfig(),
+		Auth:      auth.DefaultConfig(),
+		Store:     store.DefaultConfig(),
+		Broker:    router.DefaultConfig(),
+		Functions: defaultFunctions(),
+		Shutdown:  Shutdown{Timeout: 15 * time.Second},
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 

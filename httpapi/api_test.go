@@ -190,6 +190,31 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+func TestRefillShowsWhatTheNodeMissed(t *testing.T) {
+	n := prepare(t, nil)
+	httpapi.SetReseedAfter(n.Server, time.Hour)
+	n.run(t)
+	if err := n.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	alice := n.join(t, "alice")
+	n.Deliver(message(1, "bot", "", "1"))
+	alice.hears("bot", "", "1")
+	for i := 1; i < 4; i++ {
+		n.archive.add(message(i, "bot", "", strconv.Itoa(i)))
+	}
+	n.Deliver(message(4, "bot", "", "4"))
+	alice.hears("bot", "", "4")
+	for range 10 {
+		n.Refill()
+	}
+	alice.hears("bot", "", "2")
+	alice.hears("bot", "", "3")
+	n.Deliver(message(3, "bot", "", "3")) // its event after all
+	n.Deliver(message(5, "bot", "", "5"))
+	alice.hears("bot", "", "5")
+}
+
 func TestSignIn(t *testing.T) {
 	n := start(t, nil)
 	n.auth.mode = "guest"

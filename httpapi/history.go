@@ -160,24 +160,47 @@ func (s *Server) seed(ctx context.Context) error {
 	return nil
 }
 
-// reseed merges the archive into the memory once more, a while after the first Seed: messages
-// that were sent before this node subscribed and archived after it looked show up then.
-func (s *Server) reseed() {
+// Refill merges the archive into the memory soon, and shows everyone what was missing: call it
+// when messages may have been lost on their way here. It does not wait, and many calls are as one.
+func (s *Server) Refill() {
+	select {
+	case s.refill <- struct{}{}:
+	default:
+	}
+}
+
+// keepFilled merges the archive into the memory once more a while after the first Seed, for messages
+// that were sent before this node subscribed and archived after it looked; and after each Refill at
+// once, a while later, and when a task that a dead worker held must have been archived by another.
+func (s *Server) keepFilled() {
 	select {
 	case <-s.seeded:
 	case <-s.ctx.Done():
 		return
 	}
-	timer := time.NewTimer(s.reseedAfter)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.ctx.Done():
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, seedTimeout)
-	defer cancel()
-	if err := s.seed(ctx); err != nil && s.ctx.Err() == nil {
-		s.log.Warn("merging late messages", "error", err)
+	last := time.Now()
+	due := []time.Time{last.Add(s.reseedAfter)}
+	for {
+		var wake <-chan time.Time
+		if len(due) > 0 {
+			wake = time.After(time.Until(due[0]))
+		}
+		select {
+		case <-s.refill:
+			now := time.Now()
+			due = []time.Time{last.Add(refillGap), now.Add(s.reseedAfter), now.Add(refillLast)}
+			slices.SortFunc(due, time.Time.Compare)
+			continue
+		case <-wake:
+			due = due[1:]
+		case <-s.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, seedTimeout)
+		if err := s.seed(ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("merging late messages", "error", err)
+		}
+		cancel()
+		last = time.Now()
 	}
 }

@@ -31,6 +31,11 @@ import (
 // more: by then the archive has what was on its way while this node subscribed.
 const reseedAfter = 3 * time.Second
 
+const (
+	refillGap  = time.Second      // between two merges, however often Refill is called
+	refillLast = 40 * time.Second // over the time after which a task of a dead worker goes to another
+)
+
 // stopTimeout bounds the end of a Run whose context has ended.
 const stopTimeout = 10 * time.Second
 
@@ -56,6 +61,7 @@ type Server struct {
 	connections gate // Sessions, from before their upgrade to their end.
 	publishing  gate // Publishes in flight.
 	draining    atomic.Bool
+	refill      chan struct{} // Asks keepFilled.
 	seeded      chan struct{} // Closed after the first successful Seed.
 	seedOnce    sync.Once
 	stopOnce    sync.Once
@@ -92,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 		pages:       pages,
 		signIns:     newSignInLimiter(),
 		reseedAfter: reseedAfter,
+		refill:      make(chan struct{}, 1),
 		seeded:      make(chan struct{}),
 		stopped:     make(chan struct{}),
 	}
@@ -191,7 +198,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	reseeded := make(chan struct{})
-	go func() { defer close(reseeded); s.reseed() }()
+	go func() { defer close(reseeded); s.keepFilled() }()
 	defer func() { <-reseeded }() // Shutdown ends it, and no return is before that.
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()

@@ -46,6 +46,15 @@ func (t *Tracker) queue(s Status) {
 	o.statuses[s.User] = s
 }
 
+// Resync asks every node who is there: call it when what they said may have been
+// lost on its way here. It does not wait.
+func (t *Tracker) Resync() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outbox.request = true
+	t.speak.signal()
+}
+
 // hurryState makes a state due at once, or soon if there has just been one.
 func (t *Tracker) hurryState() {
 	due := t.outbox.lastState.Add(min(stateGap, t.cfg.Heartbeat))

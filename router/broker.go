@@ -79,7 +79,7 @@ type subscription struct {
 	group    string // the function's name
 	window   int    // messages in flight at most
 	cursor   string // what the next source needs to go on where the last one stood; the driver's own notation
-	gap      func() // tells that events are gone that this subscription has not seen; set, and does not wait
+	gap      func() // tells that events may be gone that this subscription has not seen; set, and does not wait
 }
 
 // source is one reading of a subscription. It lives until its first error; the

@@ -50,6 +50,7 @@ func testConfig(t testing.TB, name string) Config {
 	cfg.TopicPrefix = testPrefix()
 	cfg.ConnectTimeout = 10 * time.Second
 	cfg.DataDir = t.TempDir()
+	cfg.NATS.MaxTaskBytes = 64 << 20 // a server reserves it for each type
 	cfg.Metrics = prometheus.NewRegistry()
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return cfg

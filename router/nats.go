@@ -19,9 +19,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The limits of the two streams. Tasks are kept by limits and not by interest, so
-// that one published before its first worker waits; a full stream refuses new
-// tasks and never eats waiting ones. Events only bridge a short cut.
+// The limits of the streams: one for all events, and one for each type of task, so
+// that tasks which wait for their worker are in nobody else's way. Tasks are kept by
+// limits and not by interest, so that one published before its first worker waits; a
+// full stream refuses new tasks and never eats waiting ones. Events only bridge a
+// short cut.
 const (
 	natsTaskAge       = 7 * 24 * time.Hour
 	natsEventAge      = time.Minute
@@ -44,16 +46,19 @@ type natsDriver struct {
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
+	stopTrim context.CancelFunc // nil before keepTrimmed runs
+	trimming sync.WaitGroup
+
 	// ensuring allows one change of streams and consumers at a time: concurrent
 	// consumer creations race inside the embedded server (seen in 2.15.2).
 	ensuring    sync.Mutex
 	mu          sync.Mutex
-	known       map[string]bool // topics that are subjects of their stream
-	reconnected chan struct{}   // closed and replaced when sub has a new connection
+	known       map[string]Delivery // topics that have their stream
+	reconnected chan struct{}       // closed and replaced when sub has a new connection
 }
 
 func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
-	d := &natsDriver{cfg: cfg, log: cfg.Log, known: make(map[string]bool), reconnected: make(chan struct{})}
+	d := &natsDriver{cfg: cfg, log: cfg.Log, known: make(map[string]Delivery), reconnected: make(chan struct{})}
 	opts := []nats.Option{
 		nats.Name("burrow " + cfg.TopicPrefix),
 		nats.MaxReconnects(-1),
@@ -76,6 +81,9 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 		_ = d.close()
 		return nil, err
 	}
+	trimming, stop := context.WithCancel(context.Background())
+	d.stopTrim = stop
+	d.trimming.Go(func() { d.keepTrimmed(trimming) })
 	return d, nil
 }
 
@@ -163,6 +171,10 @@ func (d *natsDriver) ping(ctx context.Context) error {
 }
 
 func (d *natsDriver) close() error {
+	if d.stopTrim != nil {
+		d.stopTrim()
+		d.trimming.Wait()
+	}
 	for _, nc := range []*nats.Conn{d.pub, d.sub} {
 		if nc == nil {
 			continue
@@ -190,19 +202,24 @@ func (d *natsDriver) nak(m jetstream.Msg) error {
 	return m.Nak()
 }
 
-// streamName derives the stream of one delivery from the prefix. A dot, which a
-// stream name cannot hold, becomes "+", which a prefix cannot hold.
-func (d *natsDriver) streamName(delivery Delivery) string {
+// streamName derives the stream of a topic. A dot, which a stream name cannot hold,
+// becomes "+" in the prefix and "-" in the type: neither can hold that.
+func (d *natsDriver) streamName(topic string, delivery Delivery) string {
 	name := strings.ToUpper(strings.ReplaceAll(d.cfg.TopicPrefix, ".", "+"))
 	if delivery == Task {
-		return name + "_TASKS"
+		return name + "_TASKS_" + d.typeName(topic)
 	}
 	return name + "_EVENTS"
 }
 
+// typeName is the protobuf name of topic as names of streams and consumers can hold it.
+func (d *natsDriver) typeName(topic string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(topic, d.cfg.TopicPrefix+"."), ".", "-")
+}
+
 func (d *natsDriver) streamConfig(topic string, delivery Delivery) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
-		Name:      d.streamName(delivery),
+		Name:      d.streamName(topic, delivery),
 		Subjects:  []string{topic},
 		Retention: jetstream.LimitsPolicy,
 		Storage:   jetstream.FileStorage,
@@ -222,7 +239,7 @@ func (d *natsDriver) streamConfig(topic string, delivery Delivery) jetstream.Str
 // so each only ever adds, and looks again, for another may have written meanwhile.
 func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery) error {
 	d.mu.Lock()
-	known := d.known[topic]
+	_, known := d.known[topic]
 	d.mu.Unlock()
 	if known {
 		return nil
@@ -234,12 +251,14 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 		stream, err := d.pubJS.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			_, err = d.pubJS.CreateStream(ctx, want)
+			if _, err = d.pubJS.CreateStream(ctx, want); natsCode(err) == natsOverlap {
+				return fmt.Errorf("another stream of the server takes %s: delete that one, or choose another broker.topic_prefix: %w", topic, err)
+			}
 		case err == nil:
 			have := stream.CachedInfo().Config
 			if slices.Contains(have.Subjects, topic) {
 				d.mu.Lock()
-				d.known[topic] = true
+				d.known[topic] = delivery
 				d.mu.Unlock()
 				return nil
 			}
@@ -277,6 +296,11 @@ func (d *natsDriver) publish(ctx context.Context, topic string, delivery Deliver
 		switch {
 		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 			d.forget(topic)
+		case delivery == Task && isFull(err):
+			// Handled tasks may be in the way; those that wait never go.
+			if trimmed := d.trim(ctx, topic, 1); trimmed != nil {
+				return errors.Join(err, trimmed)
+			}
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting),
 			errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		default:
@@ -346,10 +370,10 @@ func (d *natsDriver) declare(ctx context.Context, topic string, delivery Deliver
 
 func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
 	// A function name has no "--", and a protobuf name no "-": no two collide.
-	name := group + "--" + strings.ReplaceAll(strings.TrimPrefix(topic, d.cfg.TopicPrefix+"."), ".", "-")
+	name := group + "--" + d.typeName(topic)
 	d.ensuring.Lock()
 	defer d.ensuring.Unlock()
-	consumer, err := d.subJS.CreateOrUpdateConsumer(ctx, d.streamName(Task), jetstream.ConsumerConfig{
+	consumer, err := d.subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), jetstream.ConsumerConfig{
 		Durable:       name,
 		FilterSubject: topic,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -368,7 +392,7 @@ func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jet
 func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jetstream.Consumer, error) {
 	d.ensuring.Lock()
 	defer d.ensuring.Unlock()
-	stream, err := d.subJS.Stream(ctx, d.streamName(Event))
+	stream, err := d.subJS.Stream(ctx, d.streamName(sub.topic, Event))
 	if err != nil {
 		return nil, err
 	}
@@ -584,7 +608,7 @@ func (s *natsSource) close(ctx context.Context, forget bool) error {
 	}
 	s.drv.ensuring.Lock()
 	defer s.drv.ensuring.Unlock()
-	err := s.drv.subJS.DeleteConsumer(ctx, s.drv.streamName(Event), s.name)
+	err := s.drv.subJS.DeleteConsumer(ctx, s.drv.streamName(s.sub.topic, Event), s.name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

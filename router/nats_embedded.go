@@ -19,6 +19,8 @@ const (
 	// loses nothing either way; a power cut loses what came after the last sync.
 	embeddedSync   = time.Second
 	embeddedMemory = 128 << 20 // the stream of events, twice
+	// Each stream of tasks has its own bound; the server only needs to allow the sum.
+	embeddedStore = 1 << 50
 )
 
 // embeddedNATS is a JetStream server inside the process, reached by no network.
@@ -51,7 +53,7 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		JetStream:          true,
 		StoreDir:           dir,
 		SyncInterval:       embeddedSync,
-		JetStreamMaxStore:  2*cfg.NATS.MaxTaskBytes + 64<<20, // a change reserves a stream's bytes twice
+		JetStreamMaxStore:  embeddedStore,
 		JetStreamMaxMemory: embeddedMemory,
 		MaxPayload:         int32(min(payload, 64<<20)),
 	})

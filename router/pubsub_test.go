@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,8 +77,11 @@ func cleanNATS(t *testing.T, cfg Config) {
 			return
 		}
 		d := drv.(*natsDriver)
-		for _, delivery := range []Delivery{Task, Event} {
-			_ = d.pubJS.DeleteStream(context.Background(), d.streamName(delivery)) // may not exist
+		names := d.pubJS.StreamNames(context.Background())
+		for name := range names.Name() {
+			if strings.HasPrefix(name, strings.ToUpper(cfg.TopicPrefix)+"_") {
+				_ = d.pubJS.DeleteStream(context.Background(), name) // another test may wipe it too
+			}
 		}
 		_ = d.close()
 	})

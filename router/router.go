@@ -60,8 +60,8 @@ type Config struct {
 	// DeadLetter keeps what a function gave up on; an error means try again later.
 	// Default: log it.
 	DeadLetter func(context.Context, DeadLetter) error `toml:"-"`
-	// OnGap is told that events of topic are gone that function has not seen here: it
-	// was slower than their publishers, or away for longer than the broker keeps them.
+	// OnGap is told that events of topic may be gone that function has not seen here:
+	// it was slower than their publishers, or its subscription was lost for a while.
 	// It must not wait. Default: only the log and the metrics tell.
 	OnGap func(topic, function string) `toml:"-"`
 	// Memory is the broker "gochannel" when several nodes of one process share it.
@@ -76,7 +76,8 @@ type Config struct {
 type NATSConfig struct {
 	// URL of a server with JetStream, version 2.9 or later; empty for the embedded one.
 	URL string `toml:"url"`
-	// MaxTaskBytes bounds the stream of tasks on disk; over it tasks are refused.
+	// MaxTaskBytes bounds the stream of each type of task on disk; when it is full of
+	// tasks that wait, more are refused.
 	MaxTaskBytes int64 `toml:"max_task_bytes" min:"1048576"`
 }
 

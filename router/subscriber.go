@@ -420,6 +420,7 @@ func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
 	cancel()
 	st.src = nil
 	planned := errors.Is(cause, errReopen)
+	lost := !planned && st.sub.delivery == Event
 	if !planned {
 		st.log.Warn("subscription lost; opening it again", "error", cause)
 	}
@@ -441,6 +442,9 @@ func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
 			up.Set(1)
 			st.s.metrics.reopened.WithLabelValues(st.sub.group, st.sub.topic).Inc()
 			st.log.Info("subscription is back")
+			if lost {
+				st.sub.gap() // most brokers kept the events; that is not for us to know
+			}
 			return backoff
 		}
 		st.src = nil

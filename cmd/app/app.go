@@ -63,7 +63,8 @@ func newNode(ctx context.Context, cfg *config.Config, opts options, log *slog.Lo
 	routerCfg := cfg.Broker
 	routerCfg.DataDir, routerCfg.Log, routerCfg.Metrics = cfg.DataDir, log, metrics
 	routerCfg.Functions, routerCfg.Memory = opts.functions, opts.memory
-	routerCfg.Route, routerCfg.DeadLetter = handlers.Route, n.deadLetter
+	routerCfg.Function = cfg.Functions.ByName()
+	routerCfg.Route, routerCfg.DeadLetter, routerCfg.OnGap = handlers.Route, n.deadLetter, n.gap
 	if n.router, err = router.New(ctx, routerCfg); err != nil {
 		return nil, err
 	}
@@ -252,6 +253,18 @@ func (n *node) deadLetter(ctx context.Context, l router.DeadLetter) error {
 		return l.Err // comes again, until the store takes it
 	}
 	return n.router.Publish(ctx, letterOf(l))
+}
+
+// gap makes up for events that this node missed: what was said comes from the
+// archive, and who is online from the other nodes.
+func (n *node) gap(_, function string) {
+	switch {
+	case n.edge == nil:
+	case function == "broadcast":
+		n.edge.Refill()
+	case function == "presence":
+		n.online.Resync()
+	}
 }
 
 // archive reads the store for the edge.

@@ -93,13 +93,16 @@ func wipeNATS(ctx context.Context, address, prefix string) error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []string{"_TASKS", "_EVENTS"} {
-		err := js.DeleteStream(ctx, strings.ToUpper(prefix)+kind)
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	names := js.StreamNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, strings.ToUpper(prefix)+"_") {
+			continue
+		}
+		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return err
 		}
 	}
-	return nil
+	return names.Err()
 }
 
 func wipeRedis(ctx context.Context, address, prefix string) error {
