@@ -17,8 +17,10 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// amqpBeat is how long next waits for a first message.
-const amqpBeat = time.Second
+const (
+	amqpBeat       = time.Second     // how long next waits for a first message
+	amqpCheckEvery = 5 * time.Second // how soon lost events are noticed
+)
 
 // amqpSource is one consumer on a channel of its own. Closing the channel gives
 // back all that was not acked.
@@ -32,6 +34,8 @@ type amqpSource struct {
 	closed     <-chan *amqp.Error
 	cancelled  <-chan string
 	tags       amqpTags
+	// Events only: when the queue was looked at, and when next was called.
+	checked, called time.Time
 }
 
 func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error) {
@@ -57,6 +61,9 @@ func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error
 	}
 	if sub.delivery == Event {
 		sub.cursor = s.queue
+	}
+	if !resumed {
+		s.checked, s.called = time.Now(), time.Now()
 	}
 	return s, nil
 }
@@ -116,7 +123,46 @@ func (s *amqpSource) look(conn *amqpConn) error {
 	return err
 }
 
+// check tells of a gap if the queue of an event subscription is full: RabbitMQ then
+// drops the oldest for each new one, and says nothing.
+func (s *amqpSource) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	var waiting int
+	err := s.drv.within(ctx, func() error {
+		conn := s.drv.reading.now()
+		if conn == nil {
+			return amqp.ErrClosed
+		}
+		ch, err := conn.Channel()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ch.Close() }()
+		queue, err := ch.QueueDeclarePassive(s.queue, true, false, false, false, nil)
+		waiting = queue.Messages
+		return err
+	}, nil)
+	if err != nil {
+		return err
+	}
+	s.checked = time.Now()
+	if waiting >= amqpEventQueue {
+		s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
+		s.sub.gap()
+	}
+	return nil
+}
+
 func (s *amqpSource) next(ctx context.Context, most int) ([]*delivered, error) {
+	if s.sub.delivery == Event {
+		slow := time.Since(s.called) > 2*amqpBeat // what came in between would not wait for the next check
+		if s.called = time.Now(); slow || time.Since(s.checked) > amqpCheckEvery {
+			if err := s.check(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
 	timer := time.NewTimer(amqpBeat)
 	defer timer.Stop()
 	var ds []*delivered

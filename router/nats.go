@@ -33,6 +33,7 @@ const (
 	natsMaxPending    = 4000   // unconfirmed publishes of this process
 	natsInactive      = 5 * time.Minute
 	natsHeartbeat     = 5 * time.Second
+	natsCheckEvery    = time.Second // how soon lost events are noticed
 )
 
 // natsDriver speaks JetStream by the official client. Watermill's own packages
@@ -46,6 +47,8 @@ type natsDriver struct {
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
+	checkEvery time.Duration // natsCheckEvery, but for tests
+
 	stopTrim context.CancelFunc // nil before keepTrimmed runs
 	trimming sync.WaitGroup
 
@@ -58,7 +61,7 @@ type natsDriver struct {
 }
 
 func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
-	d := &natsDriver{cfg: cfg, log: cfg.Log, known: make(map[string]Delivery), reconnected: make(chan struct{})}
+	d := &natsDriver{cfg: cfg, log: cfg.Log, known: make(map[string]Delivery), checkEvery: natsCheckEvery, reconnected: make(chan struct{})}
 	opts := []nats.Option{
 		nats.Name("burrow " + cfg.TopicPrefix),
 		nats.MaxReconnects(-1),
@@ -462,7 +465,11 @@ type natsSource struct {
 	reconnected chan struct{}
 	closing     chan struct{}
 	stopOnce    sync.Once
-	lastSeq     uint64 // of the consumer; events only
+	// Events only.
+	lastSeq    uint64 // of the consumer
+	lastStream uint64 // of the stream
+	suspect    uint64 // where this reader stood when it was late and something was left out, or 0
+	checked    time.Time
 }
 
 func (s *natsSource) receive(m jetstream.Msg) {
@@ -483,6 +490,9 @@ func (s *natsSource) fail(err error) {
 }
 
 func (s *natsSource) next(ctx context.Context, most int) ([]*delivered, error) {
+	if s.suspect > 0 && time.Since(s.checked) > s.drv.checkEvery {
+		s.check(ctx)
+	}
 	var ds []*delivered
 	select {
 	case m := <-s.msgs:
@@ -525,6 +535,10 @@ func (s *natsSource) read(m jetstream.Msg) (*delivered, error) {
 			return nil, errReopen
 		}
 		s.lastSeq = meta.Sequence.Consumer
+		if late := time.Since(meta.Timestamp) > s.drv.checkEvery; late && meta.Sequence.Stream > s.lastStream+1 && s.suspect == 0 {
+			s.suspect = max(s.lastStream, 1)
+		}
+		s.lastStream = meta.Sequence.Stream
 		s.sub.cursor = strconv.FormatUint(meta.Sequence.Stream+1, 10)
 	}
 	id := strconv.FormatUint(meta.Sequence.Stream, 10)
@@ -542,6 +556,23 @@ func (s *natsSource) read(m jetstream.Msg) (*delivered, error) {
 		sent = 0
 	}
 	return &delivered{msg: msg, id: id, tag: m, redelivered: sent}, nil
+}
+
+// check tells of a gap if the stream begins behind the place where this reader was
+// a moment ago. What is gone may have been of other topics: better once too often.
+func (s *natsSource) check(ctx context.Context) {
+	s.checked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	stream, err := s.drv.subJS.Stream(ctx, s.drv.streamName(s.sub.topic, Event))
+	if err != nil {
+		return // asked again
+	}
+	if first := stream.CachedInfo().State.FirstSeq; first > s.suspect+1 {
+		s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
+		s.sub.gap()
+	}
+	s.suspect = 0
 }
 
 func (s *natsSource) ack(_ context.Context, ds []*delivered) error {

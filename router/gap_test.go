@@ -1,0 +1,117 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"burrow/gen/chat"
+)
+
+// TestAReaderThatIsTooSlowIsTold publishes more events than the broker keeps for one
+// reader, who then reads: what is missing is told, and what is kept comes in order.
+func TestAReaderThatIsTooSlowIsTold(t *testing.T) {
+	for _, b := range []struct {
+		name, driver, env, url string
+		events, size           int
+	}{
+		{"gochannel", "gochannel", "", "", 2 * memoryEventQueue, 10},
+		{"embedded", "nats", "", "", 100, 1 << 20},
+		{"nats", "nats", "BURROW_TEST_NATS_URL", "nats://127.0.0.1:4222", 100, 1000 << 10},
+		{"redis", "redis", "BURROW_TEST_REDIS_URL", "redis://127.0.0.1:6379/0", 2 * redisEventLength, 10},
+		{"amqp", "amqp", "BURROW_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/", 3 * amqpEventQueue / 2, 10},
+	} {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t, b.driver)
+			if b.env != "" {
+				address := testURL(t, b.env, b.url)
+				cfg.NATS.URL, cfg.Redis.URL, cfg.AMQP.URL = address, address, address
+			}
+			switch b.name {
+			case "nats":
+				cleanNATS(t, cfg)
+			case "amqp":
+				cleanAMQP(t, cfg)
+			}
+			drv := openTestDriver(t, cfg)
+			if d, ok := drv.(*natsDriver); ok {
+				d.checkEvery = 0
+			}
+			topic := Topic(cfg.TopicPrefix, &chat.ChatMessage{})
+			gaps := 0
+			sub := &subscription{topic: topic, delivery: Event, group: "slow", window: 16, gap: func() { gaps++ }}
+			if err := drv.declare(t.Context(), topic, Event, "slow"); err != nil {
+				t.Fatal(err)
+			}
+			src, err := drv.open(t.Context(), sub)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = src.close(context.WithoutCancel(t.Context()), true) }()
+			payload := bytes.Repeat([]byte("x"), b.size)
+			var last string
+			publish := func(n int) {
+				for n > 0 {
+					batch := make([]*message.Message, min(n, 20))
+					for i := range batch {
+						last = watermill.NewUUID()
+						batch[i] = message.NewMessage(last, payload)
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					err := drv.publish(ctx, topic, Event, batch)
+					cancel()
+					if err != nil {
+						t.Fatal(err)
+					}
+					n -= len(batch)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			defer cancel()
+			read := func() (n int) {
+				for {
+					ds, err := src.next(ctx, 16)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n += len(ds)
+					if err := src.ack(ctx, ds); err != nil {
+						t.Fatal(err)
+					}
+					if len(ds) > 0 && ds[len(ds)-1].msg.UUID == last {
+						return n
+					}
+				}
+			}
+			publish(1)
+			if n := read(); n != 1 || gaps != 0 {
+				t.Fatalf("read %d events, told of %d gaps, want 1 and none", n, gaps)
+			}
+			publish(b.events)
+			if s, ok := src.(*amqpSource); ok { // which looks now and then
+				if err := s.check(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n := read()
+			// One more look, for those who look behind them.
+			switch s := src.(type) {
+			case *natsSource:
+				s.check(ctx)
+			case *redisEvents:
+				if err := s.check(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n >= b.events || gaps == 0 {
+				t.Errorf("read %d of %d events and was told of %d gaps", n, b.events, gaps)
+			}
+			t.Logf("read %d of %d events, told of %d gaps", n, b.events, gaps)
+		})
+	}
+}
