@@ -39,6 +39,11 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.path = path
+	if cfg.MustExist {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there is no database %s: is this the directory, the configuration and the environment that Burrow runs with?", path)
+		}
+	}
 	if s.file, err = createFile(path); err != nil {
 		return err
 	}

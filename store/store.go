@@ -66,6 +66,9 @@ type Config struct {
 	// Append refuses them with ErrPrivate. What was stored earlier stays.
 	ArchivePrivate bool `toml:"archive_private"`
 
+	// MustExist makes Open fail where there is no database yet, instead of making
+	// one: for programs that only look after what others wrote.
+	MustExist bool `toml:"-"`
 	// DataDir is where the default database is. Default "data".
 	DataDir string `toml:"-"`
 	// Log is told about migrations and about a Close that takes too long.

@@ -89,7 +89,12 @@ type DeadLetter struct {
 	// The bytes as they came.
 	Payload []byte `protobuf:"bytes,6,opt,name=payload,proto3" json:"payload,omitempty"`
 	// When the function gave up.
-	FailedAt      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
+	FailedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
+	// What the message carried beside its payload: the routing key, the trace
+	// (traceparent). What does not fit the bounds is left out.
+	Metadata map[string]string `protobuf:"bytes,8,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The replay that failed; empty for the message as it came first.
+	Replay        string `protobuf:"bytes,9,opt,name=replay,proto3" json:"replay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -173,6 +178,20 @@ func (x *DeadLetter) GetFailedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DeadLetter) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetReplay() string {
+	if x != nil {
+		return x.Replay
+	}
+	return ""
+}
+
 var File_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_proto_rawDesc = "" +
@@ -180,7 +199,7 @@ const file_tasks_proto_rawDesc = "" +
 	"\vtasks.proto\x12\x05tasks\x1a\x1bbuf/validate/validate.proto\x1a\n" +
 	"chat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"E\n" +
 	"\x0eArchiveMessage\x123\n" +
-	"\amessage\x18\x01 \x01(\v2\x11.chat.ChatMessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\x8e\x02\n" +
+	"\amessage\x18\x01 \x01(\v2\x11.chat.ChatMessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xc2\x03\n" +
 	"\n" +
 	"DeadLetter\x12'\n" +
 	"\n" +
@@ -192,7 +211,12 @@ const file_tasks_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x05error\x12\x1a\n" +
 	"\battempts\x18\x05 \x01(\rR\battempts\x12\x18\n" +
 	"\apayload\x18\x06 \x01(\fR\apayload\x127\n" +
-	"\tfailed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAtB\x12Z\x10burrow/gen/tasksb\x06proto3"
+	"\tfailed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAt\x12S\n" +
+	"\bmetadata\x18\b \x03(\v2\x1f.tasks.DeadLetter.MetadataEntryB\x16\xbaH\x13\x9a\x01\x10\x10 \"\x05r\x03(\x80\x01*\x05r\x03(\x80\bR\bmetadata\x12 \n" +
+	"\x06replay\x18\t \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\x06replay\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12Z\x10burrow/gen/tasksb\x06proto3"
 
 var (
 	file_tasks_proto_rawDescOnce sync.Once
@@ -206,21 +230,23 @@ func file_tasks_proto_rawDescGZIP() []byte {
 	return file_tasks_proto_rawDescData
 }
 
-var file_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_tasks_proto_goTypes = []any{
 	(*ArchiveMessage)(nil),        // 0: tasks.ArchiveMessage
 	(*DeadLetter)(nil),            // 1: tasks.DeadLetter
-	(*chat.ChatMessage)(nil),      // 2: chat.ChatMessage
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	nil,                           // 2: tasks.DeadLetter.MetadataEntry
+	(*chat.ChatMessage)(nil),      // 3: chat.ChatMessage
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_tasks_proto_depIdxs = []int32{
-	2, // 0: tasks.ArchiveMessage.message:type_name -> chat.ChatMessage
-	3, // 1: tasks.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: tasks.ArchiveMessage.message:type_name -> chat.ChatMessage
+	4, // 1: tasks.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
+	2, // 2: tasks.DeadLetter.metadata:type_name -> tasks.DeadLetter.MetadataEntry
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_tasks_proto_init() }
@@ -234,7 +260,7 @@ func file_tasks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_proto_rawDesc), len(file_tasks_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

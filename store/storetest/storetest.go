@@ -44,7 +44,14 @@ func Run(t *testing.T, open Open) {
 		{"ClaimsEnd", claimsEnd},
 		{"OwnerHoldsFewNames", claimsFew},
 		{"OneOfManyClaimsWins", claimsRace},
-		{"DeadLettersAddUp", deadLetters},
+		{"DeadLettersAddUp", lettersAddUp},
+		{"ListedLettersPageByID", lettersPage},
+		{"OneOfManyReplaysWins", replaysRace},
+		{"ClaimedReplayIsTakenOverAfterItsLease", replayLease},
+		{"FailedReplayComesBackWithItsCount", replayFails},
+		{"LateCopyOfALetterChangesNothing", lateCopies},
+		{"ReplayThatCannotBeSentWaitsAgain", replayRefused},
+		{"DroppedLetterStaysDropped", lettersDropped},
 		{"CanceledCallsReturn", canceled},
 		{"CloseLosesNothing", closeLosesNothing},
 		{"ClosedStaysClosed", closed},
@@ -210,8 +217,10 @@ func refused(t *testing.T, open Open) {
 	wantErr(t, s.Claim(t.Context(), "alice", "", time.Hour), store.ErrInvalid)
 	wantErr(t, s.Claim(t.Context(), "alice", "o", 0), store.ErrInvalid)
 	wantErr(t, s.AddDeadLetter(t.Context(), nil), store.ErrInvalid)
-	_, err := s.ListDeadLetters(t.Context(), 0)
-	wantErr(t, err, store.ErrInvalid)
+	for _, q := range []store.LetterQuery{{}, {Limit: -1}, {Limit: 1, State: "lost"}} {
+		_, _, err := s.ListDeadLetters(t.Context(), q)
+		wantErr(t, err, store.ErrInvalid)
+	}
 }
 
 // concurrent gives every message to several goroutines of two stores at once.
@@ -421,50 +430,6 @@ func claimsRace(t *testing.T, open Open) {
 	}
 }
 
-func deadLetters(t *testing.T, open Open) {
-	place := t.TempDir()
-	s, other := start(t, open, place), start(t, open, place)
-	at := time.Now().Truncate(time.Microsecond)
-	letter := &tasks.DeadLetter{
-		MessageId: "m1", Topic: "burrow.tasks.ArchiveMessage", Function: "archive", Error: "disk on fire",
-		Attempts: 3, Payload: []byte{0, 255, 1}, FailedAt: timestamppb.New(at),
-	}
-	list := func(want ...*tasks.DeadLetter) {
-		t.Helper()
-		got, err := other.ListDeadLetters(t.Context(), 10)
-		must(t, err)
-		if !slices.EqualFunc(got, want, func(a, b *tasks.DeadLetter) bool { return proto.Equal(a, b) }) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-	list()
-	must(t, s.AddDeadLetter(t.Context(), letter))
-	must(t, other.AddDeadLetter(t.Context(), letter)) // delivered again
-	list(letter)
-
-	later := proto.CloneOf(letter)
-	later.FailedAt, later.Attempts, later.Error = timestamppb.New(at.Add(time.Second)), 2, "still on fire"
-	must(t, s.AddDeadLetter(t.Context(), later))
-	later.Attempts = 5
-	list(later)
-
-	audit := proto.CloneOf(letter)
-	audit.Function, audit.FailedAt, audit.Payload = "audit", timestamppb.New(at.Add(time.Minute)), nil
-	must(t, s.AddDeadLetter(t.Context(), audit))
-	list(audit, later)
-	got, err := s.ListDeadLetters(t.Context(), 1)
-	if err != nil || len(got) != 1 || got[0].GetFunction() != "audit" {
-		t.Errorf("got %v, %v, want the latest letter", got, err)
-	}
-
-	for _, payload := range []string{"a", "b"} { // without an id they are two letters
-		must(t, s.AddDeadLetter(t.Context(), &tasks.DeadLetter{Topic: "t", Function: "f", Payload: []byte(payload)}))
-	}
-	if got, err = s.ListDeadLetters(t.Context(), 10); err != nil || len(got) != 4 {
-		t.Errorf("got %d letters, %v, want 4", len(got), err)
-	}
-}
-
 func canceled(t *testing.T, open Open) {
 	s := start(t, open, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -473,7 +438,7 @@ func canceled(t *testing.T, open Open) {
 	wantErr(t, err, context.Canceled)
 	_, err = s.Holds(ctx, "alice", "one")
 	wantErr(t, err, context.Canceled)
-	_, err = s.ListDeadLetters(ctx, 1)
+	_, _, err = s.ListDeadLetters(ctx, store.LetterQuery{Limit: 1})
 	wantErr(t, err, context.Canceled)
 	wantErr(t, s.Claim(ctx, "alice", "one", time.Hour), context.Canceled)
 	wantErr(t, s.AddDeadLetter(ctx, &tasks.DeadLetter{Topic: "t", Function: "f"}), context.Canceled)
@@ -537,7 +502,7 @@ func closed(t *testing.T, open Open) {
 	_, err = s.Holds(ctx, "alice", "one")
 	wantErr(t, err, store.ErrClosed)
 	wantErr(t, s.AddDeadLetter(ctx, &tasks.DeadLetter{Topic: "t", Function: "f"}), store.ErrClosed)
-	_, err = s.ListDeadLetters(ctx, 1)
+	_, _, err = s.ListDeadLetters(ctx, store.LetterQuery{Limit: 1})
 	wantErr(t, err, store.ErrClosed)
 	wantErr(t, s.Ping(ctx), store.ErrClosed)
 }
