@@ -88,6 +88,19 @@ func (d *Desk) Show(ctx context.Context, id int64) (*Letter, error) {
 	return l, nil
 }
 
+// Peek returns a letter without what it holds. Errors: ErrNoLetter, or that of the
+// store.
+func (d *Desk) Peek(ctx context.Context, id int64) (*Letter, error) {
+	kept, _, err := d.Store.ListDeadLetters(ctx, Query{State: "all", Before: id + 1, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(kept) == 0 || kept[0].ID != id {
+		return nil, fmt.Errorf("dead letter %d: %w", id, ErrNoLetter)
+	}
+	return newLetter(kept[0]), nil
+}
+
 // Replay requests that the function which gave up on the letter gets it again, and
 // no other function does. It returns the letter as it is then; a node sends it soon,
 // or when one runs. Errors: ErrNoLetter, *NotWaitingError, ErrRefused, or that of

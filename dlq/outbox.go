@@ -27,12 +27,10 @@ const (
 
 // Replay is a message on its way back to the one function that gave up on it.
 type Replay struct {
-	ID        string // of this replay: the same when it is sent twice
-	Topic     string
-	Function  string
-	MessageID string
-	Metadata  map[string]string
-	Payload   []byte
+	ID                         string // of this replay: the same when it is sent twice
+	Topic, Function, MessageID string
+	Metadata                   map[string]string
+	Payload                    []byte
 }
 
 // Sender sends replays. An error with ErrRefused in it means that this one can

@@ -27,6 +27,7 @@ type DeadLetter struct {
 	Attempts  int
 	Payload   []byte            // the bytes as they came
 	Metadata  map[string]string // as it came, the routing key among it
+	Replay    string            // the ID of the Replay that failed; "" for the message as it came first
 	Time      time.Time
 }
 
@@ -118,7 +119,7 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 			}
 			letter := DeadLetter{
 				MessageID: msg.UUID, Topic: topic, Function: function,
-				Err: err, Attempts: attempt, Payload: msg.Payload, Metadata: maps.Clone(msg.Metadata), Time: time.Now(),
+				Err: err, Attempts: attempt, Payload: msg.Payload, Metadata: maps.Clone(msg.Metadata), Replay: msg.Metadata.Get(metaReplay), Time: time.Now(),
 			}
 			for _, own := range []string{metaOnly, metaReplay, metaPoison} {
 				delete(letter.Metadata, own)

@@ -3,13 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"burrow/auth"
+	"burrow/dlq"
 	"burrow/gen/chat"
 	genpresence "burrow/gen/presence"
 	"burrow/gen/tasks"
@@ -52,13 +58,46 @@ func (p presenceEvents) PublishRequest(ctx context.Context, node string) error {
 	return p.router.Publish(ctx, &genpresence.StateRequest{Node: node})
 }
 
+// replays is the router as dlq.Sender.
+type replays struct{ router *router.Router }
+
+func (r replays) Replay(ctx context.Context, p dlq.Replay) error {
+	err := r.router.Replay(ctx, router.Replay(p))
+	if errors.Is(err, router.ErrInvalid) || errors.Is(err, router.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", dlq.ErrRefused, err)
+	}
+	return err
+}
+
 // letterOf bounds what a schema bounds, and what is only for people.
 func letterOf(l router.DeadLetter) *tasks.DeadLetter {
 	return &tasks.DeadLetter{
-		MessageId: clip(l.MessageID, 64), Topic: l.Topic, Function: l.Function,
+		MessageId: clip(l.MessageID, 256), Topic: l.Topic, Function: l.Function,
 		Error: clip(l.Err.Error(), 4096), Attempts: uint32(l.Attempts), Payload: l.Payload,
-		FailedAt: timestamppb.New(l.Time),
+		FailedAt: timestamppb.New(l.Time), Metadata: boundMetadata(l.Metadata), Replay: clip(l.Replay, 128),
 	}
+}
+
+// boundMetadata leaves out what tasks.DeadLetter has no room for: a replay does
+// better without a value than with half of it.
+func boundMetadata(m map[string]string) map[string]string {
+	bounded := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		value := m[key]
+		if len(bounded) < 32 && len(key) <= 128 && len(value) <= 1024 && utf8.ValidString(key) && utf8.ValidString(value) {
+			bounded[key] = value
+		}
+	}
+	return bounded
+}
+
+// nodeName is how this process signs what it does by itself.
+func nodeName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("node %s/%d", host, os.Getpid())
 }
 
 // clip returns at most n bytes of s, as valid UTF-8.

@@ -13,6 +13,7 @@ import (
 
 	"burrow/auth"
 	"burrow/config"
+	"burrow/dlq"
 	"burrow/gen/chat"
 	"burrow/handlers"
 	"burrow/httpapi"
@@ -35,6 +36,8 @@ type node struct {
 	log    *slog.Logger
 	store  *store.Store
 	router *router.Router
+	desk   *dlq.Desk         // where people ask for dead letters
+	outbox *dlq.Outbox       // sends what they want replayed
 	online *presence.Tracker // nil without the edge
 	edge   *httpapi.Server   // nil with -edge=false
 	spoke  bool              // other nodes may know of this one
@@ -68,12 +71,21 @@ func newNode(ctx context.Context, cfg *config.Config, opts options, log *slog.Lo
 	if n.router, err = router.New(ctx, routerCfg); err != nil {
 		return nil, err
 	}
+	types, err := dlq.NewTypes(cfg.Broker.TopicPrefix)
+	if err != nil {
+		return nil, err
+	}
+	n.desk = &dlq.Desk{Store: n.store, Types: types, Log: log, Kick: func() { n.outbox.Kick() }}
 	if opts.edge {
 		if err = n.newEdge(metrics); err != nil {
 			return nil, err
 		}
 	}
-	return n, n.handle()
+	if err = n.handle(); err != nil {
+		return nil, err
+	}
+	n.outbox = dlq.NewOutbox(n.store, replays{n.router}, n.router.Functions(), nodeName(), log)
+	return n, nil
 }
 
 func (n *node) newEdge(metrics *prometheus.Registry) error {
@@ -124,6 +136,9 @@ func (n *node) handle() error {
 		router.Handle(n.router, "archive", store.Handle),
 		router.Handle(n.router, deadLetters, letters.Handle),
 	)
+	if n.opts.handle != nil {
+		err = errors.Join(err, n.opts.handle(n.router))
+	}
 	if n.edge == nil {
 		return err
 	}
@@ -142,7 +157,7 @@ func (n *node) handle() error {
 func (n *node) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a signal asks us to stop, not to drop work
 	defer cancel()
-	failed := make(chan error, 3) // one for each part
+	failed := make(chan error, 4) // one for each part
 	running := 0
 	start := func(part func(context.Context) error) {
 		running++
@@ -184,6 +199,7 @@ func (n *node) started(ctx context.Context, failed <-chan error, start func(func
 	case <-ctx.Done():
 		return nil
 	}
+	start(n.outbox.Run)
 	f := n.router.Features()
 	log := n.log.With("broker", n.cfg.Broker.Driver, "durable", f.Durable, "shared", f.Shared)
 	if n.edge == nil {
@@ -218,7 +234,7 @@ func (n *node) check(ctx context.Context) error {
 	return errors.Join(n.store.Ping(ctx), n.router.Ping(ctx))
 }
 
-// stop ends the parts from the outside in: sessions, presence, functions, the
+// stop ends the parts from the outside in: sessions, presence, replays, functions, the
 // store that they write to, the broker. What is nil was never started.
 func (n *node) stop(ctx context.Context) error {
 	var errs []error
@@ -227,6 +243,9 @@ func (n *node) stop(ctx context.Context) error {
 	}
 	if n.spoke {
 		errs = append(errs, n.online.Shutdown(ctx))
+	}
+	if n.outbox != nil {
+		errs = append(errs, n.outbox.Shutdown(ctx))
 	}
 	if n.router != nil {
 		errs = append(errs, n.router.Drain(ctx))
@@ -252,7 +271,14 @@ func (n *node) deadLetter(ctx context.Context, l router.DeadLetter) error {
 		}
 		return l.Err // comes again, until the store takes it
 	}
-	return n.router.Publish(ctx, letterOf(l))
+	letter := letterOf(l)
+	err := n.router.Publish(ctx, letter)
+	if errors.Is(err, router.ErrTooLarge) || errors.Is(err, router.ErrInvalid) {
+		// No broker will ever take it, be it that there is no room for a large message
+		// with all that is said about it: the store is the last that can.
+		return n.store.AddDeadLetter(ctx, letter)
+	}
+	return err
 }
 
 // gap makes up for events that this node missed: what was said comes from the

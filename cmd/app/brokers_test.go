@@ -135,9 +135,12 @@ func wipeAMQP(_ context.Context, address, prefix string) error {
 	}
 	exchanges := []string{"chat.ChatMessage", "chat.UserStatus", "presence.NodeState", "presence.StateRequest"}
 	var queues []string
-	for topic, function := range map[string]string{"tasks.ArchiveMessage": "archive", "tasks.DeadLetter": deadLetters} {
+	for topic, functions := range map[string][]string{"tasks.ArchiveMessage": {"archive", "print", "count"}, "tasks.DeadLetter": {deadLetters}} {
 		exchanges = append(exchanges, topic, topic+".unrouted")
-		queues = append(queues, topic+"."+function, topic+".unrouted")
+		queues = append(queues, topic+".unrouted")
+		for _, function := range functions {
+			queues = append(queues, topic+"."+function)
+		}
 	}
 	var errs []error
 	for _, name := range queues {

@@ -80,11 +80,21 @@ type process struct {
 // launch starts the program with settings over those of the installation.
 func (in *installation) launch(t testing.TB, args []string, settings ...string) (p *process, started <-chan string) {
 	t.Helper()
+	return in.launchWith(t, args, nil, settings...)
+}
+
+// launchWith is launch with options that are no flags, which change sets if it is
+// not nil.
+func (in *installation) launchWith(t testing.TB, args []string, change func(*options), settings ...string) (p *process, started <-chan string) {
+	t.Helper()
 	env := append(append([]string{}, in.env...), settings...)
 	p = &process{t: t, exited: make(chan struct{})}
 	opts, err := parseFlags(args, &p.log)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if change != nil {
+		change(&opts)
 	}
 	told := make(chan string, 1)
 	opts.started = func(addr string) { told <- addr }

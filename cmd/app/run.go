@@ -35,11 +35,16 @@ type options struct {
 	// started, if set, is told the address of the edge ("" without one) once the
 	// node is ready.
 	started func(addr string)
+	// handle, if set, adds functions of a test.
+	handle func(*router.Router) error
 }
 
 // run is the program: it returns the exit code when ctx ends and everything has
 // stopped, or when something fails. environ is as of os.Environ.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "dlq" {
+		return runDLQ(ctx, args[1:], environ, stdout, stderr)
+	}
 	opts, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitOK
@@ -89,6 +94,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&opts.edge, "edge", true, "serve HTTP and WebSockets; -edge=false makes a worker")
 	flags.BoolVar(&opts.check, "check", false, "check the configuration and that store, broker and address can be used, then exit")
 	flags.BoolVar(&opts.version, "version", false, "print the version and exit")
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: app [flags]            run Burrow\n       app dlq command …      look after dead letters; app dlq -h says more\n\n")
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
