@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"burrow/httpapi"
 )
 
 // topicPrefix is what every broker accepts in its names, NATS subjects included.
@@ -31,6 +33,9 @@ func (d *decoder) check(c *Config) {
 	}
 	if n := len(c.Auth.CookieKey); n > 0 && n < 32 {
 		d.wrong("the key is too short to protect the cookies; write 32 characters or more, or leave it empty for a random one", "auth.cookie_key")
+	}
+	if t := c.Admin.Token; t != "" && !httpapi.ValidToken(t) {
+		d.wrong("this is no token; write 32 or more letters, digits and punctuation marks, without spaces, as openssl rand -hex 32 makes them, or leave it empty", "admin.token")
 	}
 	if c.Edge.MaxFrameBytes < c.Edge.MaxContentBytes {
 		d.wrong("a frame must have room for the longest message: edge.max_frame_bytes (%d) is below edge.max_content_bytes (%d)",

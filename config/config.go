@@ -34,6 +34,7 @@ type Config struct {
 	History   httpapi.HistoryConfig `toml:"history"`
 	Presence  presence.Config       `toml:"presence"`
 	Auth      auth.Config           `toml:"auth"`
+	Admin     httpapi.AdminConfig   `toml:"admin"`
 	Store     store.Config          `toml:"store"`
 	Broker    router.Config         `toml:"broker"`
 	Functions Functions             `toml:"functions"`
@@ -88,6 +89,7 @@ func Default() *Config {
 		History:   httpapi.DefaultHistoryConfig(),
 		Presence:  presence.DefaultConfig(),
 		Auth:      auth.DefaultConfig(),
+		Admin:     httpapi.DefaultAdminConfig(),
 		Store:     store.DefaultConfig(),
 		Broker:    router.DefaultConfig(),
 		Functions: defaultFunctions(),

@@ -213,7 +213,7 @@ func TestShippedFile(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	c, err := Load("", []string{
-		"BURROW_AUTH_COOKIE_KEY=hunter2hunter2hunter2hunter2hunter2", "BURROW_BROKER_NATS_URL=nats://hunter2@a:4222,tls://u:hunter2@b:4222",
+		"BURROW_AUTH_COOKIE_KEY=hunter2hunter2hunter2hunter2hunter2", "BURROW_ADMIN_TOKEN=hunter2hunter2hunter2hunter2hunter2", "BURROW_BROKER_NATS_URL=nats://hunter2@a:4222,tls://u:hunter2@b:4222",
 		"BURROW_BROKER_REDIS_URL=redis://u:hunter2@cache:6379/0?password=hunter2", "BURROW_BROKER_AMQP_URL=amqp://u:hunter2@mq/vhost", "BURROW_STORE_DSN=file:a.db?_key=hunter2"})
 	if err != nil {
 		t.Fatal(err)
@@ -265,6 +265,8 @@ func TestValuesMustFitOneAnother(t *testing.T) {
 		"BURROW_BROKER_REDIS_URL=":                  "", // not the chosen one
 		"BURROW_STORE_DSN=postgres://u:hunter2@h/d": "only SQLite", "BURROW_STORE_DSN=file:///a.db": "",
 		"BURROW_AUTH_COOKIE_KEY=hunter2": "too short", "BURROW_AUTH_COOKIE_KEY=": "",
+		"BURROW_ADMIN_TOKEN=hunter2": "no token", "BURROW_ADMIN_TOKEN=": "", "BURROW_ADMIN_TOKEN=" + strings.Repeat("x", 31): "no token", "BURROW_ADMIN_TOKEN=" + strings.Repeat("x", 32): "",
+		"BURROW_ADMIN_TOKEN=" + strings.Repeat("x ", 32): "no token", "BURROW_ADMIN_TOKEN=" + strings.Repeat("é", 32): "no token",
 		"BURROW_DATA_DIR=": "is empty", "BURROW_PRESENCE_LEASE=10s": "twice", "BURROW_PRESENCE_LEASE=10001ms": "", "BURROW_PRESENCE_HEARTBEAT=8s": "twice",
 		"BURROW_EDGE_MAX_FRAME_BYTES=4095": "max_content_bytes (4096)", "BURROW_EDGE_MAX_CONTENT_BYTES=16385": "max_frame_bytes (16384)",
 		"BURROW_HISTORY_BUFFER=19": "history.limit (20)", "BURROW_BROKER_MAX_MESSAGE_BYTES=16383": "max_frame_bytes (16384)",

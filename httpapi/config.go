@@ -92,6 +92,17 @@ func DefaultHistoryConfig() HistoryConfig {
 	return HistoryConfig{Limit: 20, Buffer: 1000}
 }
 
+// AdminConfig is the [admin] table of config.toml.
+type AdminConfig struct {
+	// Token opens /admin/ to whoever sends it as "Authorization: Bearer": 32
+	// characters or more. Empty: there is no /admin/ unless the server listens on a
+	// loopback address; then it is open to programs of this host. Default empty.
+	Token string `toml:"token"`
+}
+
+// DefaultAdminConfig returns the defaults of the [admin] table.
+func DefaultAdminConfig() AdminConfig { return AdminConfig{} }
+
 // Publisher sends messages to their topics.
 type Publisher interface {
 	// Publish returns nil only when the broker has confirmed every message, in
@@ -138,6 +149,7 @@ type Config struct {
 	HTTP    HTTPConfig    `toml:"http"`
 	Edge    EdgeConfig    `toml:"edge"`
 	History HistoryConfig `toml:"history"`
+	Admin   AdminConfig   `toml:"admin"`
 
 	// ListLimit is how many statuses a newcomer gets: presence.list_limit.
 	ListLimit int `toml:"-"`
@@ -148,6 +160,7 @@ type Config struct {
 	Auth      Auth      `toml:"-"` // Required.
 	Archive   Archive   `toml:"-"` // Nil: there is only the memory of this node.
 	Presence  Presence  `toml:"-"` // Nil: nobody is told.
+	Letters   Letters   `toml:"-"` // Nil: there is no admin API.
 	// Checks are the parts that /readyz asks, by name.
 	Checks map[string]Checker `toml:"-"`
 	// UI holds the page as index.html, and what it loads from /ui/. Nil: no page.
@@ -195,6 +208,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Auth == nil {
 		errs = append(errs, errors.New("httpapi: Config.Auth is nil; give it an auth.Auth"))
+	}
+	if t := c.Admin.Token; t != "" && !ValidToken(t) {
+		errs = append(errs, errors.New("admin.token: use 32 or more letters, digits and punctuation marks, without spaces"))
 	}
 	for _, raw := range c.HTTP.AllowedOrigins {
 		if _, err := parseOrigin(raw); err != nil && raw != "*" {

@@ -204,17 +204,17 @@ func TestIDsAreUniqueAmongGoroutines(t *testing.T) {
 }
 
 func TestSignInLimiterIsBounded(t *testing.T) {
-	l, now := newSignInLimiter(), time.Now()
+	l, now := newHostLimiter(signInRate, signInBurst), time.Now()
 	for range signInBurst {
 		if wait := l.take("192.0.2.1", now); wait > 0 {
 			t.Fatal("refused within the burst")
 		}
 	}
-	for i := range 3 * maxSignInHosts {
+	for i := range 3 * maxLimitedHosts {
 		if wait := l.take(fmt.Sprintf("10.%d.%d.1", i/256, i%256), now); wait > 0 {
 			t.Fatal("refused a new address")
 		}
-		if len(l.hosts) > maxSignInHosts {
+		if len(l.hosts) > maxLimitedHosts {
 			t.Fatalf("keeps %d addresses", len(l.hosts))
 		}
 	}

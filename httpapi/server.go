@@ -50,7 +50,8 @@ type Server struct {
 	ids        *idClock
 	melody     *melody.Melody
 	pages      map[string]*asset
-	signIns    *signInLimiter
+	signIns    *hostLimiter
+	strangers  *hostLimiter // Wrong tokens of the admin API.
 	http       *http.Server
 
 	reseedAfter time.Duration
@@ -96,7 +97,8 @@ func New(cfg Config) (*Server, error) {
 		hub:         newHub(cfg),
 		ids:         newIDClock(time.Now),
 		pages:       pages,
-		signIns:     newSignInLimiter(),
+		signIns:     newHostLimiter(signInRate, signInBurst),
+		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		reseedAfter: reseedAfter,
 		refill:      make(chan struct{}, 1),
 		seeded:      make(chan struct{}),
@@ -140,6 +142,9 @@ func (s *Server) handler() http.Handler {
 	}
 	for _, r := range routes {
 		e.Match(r.methods, r.path, r.handle)
+	}
+	if s.cfg.Letters != nil {
+		s.addAdmin(e)
 	}
 	if s.cfg.Gatherer != nil {
 		e.Match(read, "/metrics", echo.WrapHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{})))

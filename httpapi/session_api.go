@@ -6,15 +6,17 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/labstack/echo/v4"
-	"golang.org/x/time/rate"
-
 	"burrow/auth"
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	// An office may have one address for all, and comes at nine.
+	signInRate  = 1.0 // A second, for one address.
+	signInBurst = 500
 )
 
 // maxSignInBody bounds the body of a sign-in, in bytes.
@@ -113,82 +115,4 @@ func readName(c echo.Context) (string, error) {
 func isHTTPS(r *http.Request) bool {
 	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
 	return r.TLS != nil || strings.EqualFold(strings.TrimSpace(first), "https")
-}
-
-const (
-	// An office may have one address for all, and comes at nine.
-	signInRate  = 1.0 // A second, for one address.
-	signInBurst = 500
-	// maxSignInHosts bounds for how many addresses a limit is kept.
-	maxSignInHosts = 4096
-)
-
-// signInLimiter bounds how often one address may sign in, so that nobody claims all names
-// in a minute.
-type signInLimiter struct {
-	mu    sync.Mutex
-	hosts map[netip.Prefix]*rate.Limiter
-}
-
-func newSignInLimiter() *signInLimiter {
-	return &signInLimiter{hosts: make(map[netip.Prefix]*rate.Limiter)}
-}
-
-// take lets one sign-in of ip pass, or returns how long until the next one may.
-func (l *signInLimiter) take(ip string, now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	key := hostPrefix(ip)
-	host, ok := l.hosts[key]
-	if !ok {
-		if len(l.hosts) >= maxSignInHosts {
-			l.evict(now)
-		}
-		host = rate.NewLimiter(signInRate, signInBurst)
-		l.hosts[key] = host
-	}
-	r := host.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait > 0 {
-		r.CancelAt(now)
-	}
-	return wait
-}
-
-// evict makes room. It looks at a few addresses (Go's maps begin anywhere), forgets those that have
-// no debt, and if all have, the one with the least: a flood of addresses costs little, and does not
-// clear those that sign in too often.
-func (l *signInLimiter) evict(now time.Time) {
-	const few = 32
-	var least netip.Prefix
-	most, looked := -1.0, 0
-	for key, host := range l.hosts {
-		if looked++; looked > few {
-			break
-		}
-		tokens := host.TokensAt(now)
-		if tokens >= signInBurst {
-			delete(l.hosts, key)
-		} else if tokens > most {
-			least, most = key, tokens
-		}
-	}
-	if len(l.hosts) >= maxSignInHosts {
-		delete(l.hosts, least)
-	}
-}
-
-// hostPrefix returns what is limited: an IPv4 address, or the /64 that one IPv6 host usually has.
-func hostPrefix(ip string) netip.Prefix {
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // No error: bits fit.
-	return prefix
 }

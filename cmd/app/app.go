@@ -105,13 +105,14 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	n.online = presence.New(presenceCfg, presenceEvents{n.router})
 
 	n.edge, err = httpapi.New(httpapi.Config{
-		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History,
+		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History, Admin: cfg.Admin,
 		ListLimit:      cfg.Presence.ListLimit,
 		ArchivePrivate: cfg.Store.ArchivePrivate,
 		Publisher:      n.router,
 		Auth:           guests,
 		Archive:        archive{n.store},
 		Presence:       n.online,
+		Letters:        n.desk,
 		Checks:         map[string]httpapi.Checker{"broker": n.router.Check, "store": n.store.Ping},
 		UI:             ui.Files,
 		Log:            n.log, Metrics: metrics, Gatherer: metrics,

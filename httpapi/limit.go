@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// maxLimitedHosts bounds for how many addresses a limit is kept.
+const maxLimitedHosts = 4096
+
+// hostLimiter bounds how often one address may do something: burst times at once, and perSecond for
+// long.
+type hostLimiter struct {
+	perSecond float64
+	burst     int
+
+	mu    sync.Mutex
+	hosts map[netip.Prefix]*rate.Limiter
+}
+
+func newHostLimiter(perSecond float64, burst int) *hostLimiter {
+	return &hostLimiter{perSecond: perSecond, burst: burst, hosts: make(map[netip.Prefix]*rate.Limiter)}
+}
+
+// take lets ip do it once, or returns how long until it may.
+func (l *hostLimiter) take(ip string, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := hostPrefix(ip)
+	host, ok := l.hosts[key]
+	if !ok {
+		if len(l.hosts) >= maxLimitedHosts {
+			l.evict(now)
+		}
+		host = rate.NewLimiter(rate.Limit(l.perSecond), l.burst)
+		l.hosts[key] = host
+	}
+	r := host.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// wait returns what take would, and takes nothing.
+func (l *hostLimiter) wait(ip string, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host, ok := l.hosts[hostPrefix(ip)]
+	if !ok {
+		return 0
+	}
+	missing := 1 - host.TokensAt(now)
+	return max(0, time.Duration(missing/l.perSecond*float64(time.Second)))
+}
+
+// evict makes room. It looks at a few addresses (Go's maps begin anywhere), forgets those that have
+// no debt, and if all have, the one with the least: a flood of addresses costs little, and does not
+// clear those that do it too often.
+func (l *hostLimiter) evict(now time.Time) {
+	const few = 32
+	var least netip.Prefix
+	most, looked := -1.0, 0
+	for key, host := range l.hosts {
+		if looked++; looked > few {
+			break
+		}
+		tokens := host.TokensAt(now)
+		if tokens >= float64(l.burst) {
+			delete(l.hosts, key)
+		} else if tokens > most {
+			least, most = key, tokens
+		}
+	}
+	if len(l.hosts) >= maxLimitedHosts {
+		delete(l.hosts, least)
+	}
+}
+
+// hostPrefix returns what is limited: an IPv4 address, or the /64 that one IPv6 host usually has.
+func hostPrefix(ip string) netip.Prefix {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap().WithZone("")
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, _ := addr.Prefix(bits) // No error: bits fit.
+	return prefix
+}
