@@ -58,7 +58,7 @@ func TestHelp(t *testing.T) {
 	if code != exitOK {
 		t.Errorf("got %d, want %d", code, exitOK)
 	}
-	for _, name := range []string{"-config", "-functions", "-edge", "-check", "-version", "dead-letters"} {
+	for _, name := range []string{"-config", "-functions", "-edge", "-check", "-version", "dead-letters", "app dlq"} {
 		if !strings.Contains(log, name) {
 			t.Errorf("the help does not speak of %s:\n%s", name, log)
 		}
