@@ -237,7 +237,7 @@ func answerLetters(c echo.Context, status int, v any, err error) error {
 		return c.Blob(status, "application/json; charset=utf-8", dlq.JSON(v))
 	}
 	if busy := new(dlq.NotWaitingError); errors.As(err, &busy) {
-		return &apiError{code: "not_waiting", message: busy.Error()}
+		return &apiError{code: "not_waiting", message: dlq.Inert(busy.Error())}
 	}
 	switch {
 	case errors.Is(err, dlq.ErrNoLetter):
