@@ -13,6 +13,7 @@ import (
 
 	"burrow/config"
 	"burrow/dlq"
+	"burrow/router"
 	"burrow/store"
 )
 
@@ -31,13 +32,8 @@ store of a configuration, whether or not Burrow runs.
 flags:
 `
 
-const (
-	// defaultWait is how long replay waits for what becomes of it.
-	defaultWait = 10 * time.Second
-	// quiet is how long after it was sent a replay that has not failed counts as
-	// done: over the time of five attempts with their default waits.
-	quiet = 3 * time.Second
-)
+// defaultWait is how long replay waits for what becomes of it.
+const defaultWait = 10 * time.Second
 
 // dlqCommand is one call of "app dlq".
 type dlqCommand struct {
@@ -51,6 +47,7 @@ type dlqCommand struct {
 	limit    int
 	wait     time.Duration
 
+	functions      map[string]router.FunctionConfig
 	desk           *dlq.Desk
 	who            string
 	stdout, stderr io.Writer
@@ -69,6 +66,7 @@ func runDLQ(ctx context.Context, args, environ []string, stdout, stderr io.Write
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
+	c.functions = cfg.Functions.ByName()
 	log := newLogger(cfg.Log, stderr)
 	storeCfg := cfg.Store
 	storeCfg.DataDir, storeCfg.Log, storeCfg.MustExist = cfg.DataDir, log, true

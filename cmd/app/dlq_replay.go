@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"burrow/dlq"
+	"burrow/router"
 	"burrow/store"
 )
 
@@ -144,7 +145,7 @@ func (c *dlqCommand) follow(ctx context.Context, open map[int64]*result) error {
 				if letter.State == store.Replayed && sent[id].IsZero() {
 					sent[id] = time.Now()
 				}
-				if !r.settle(sent[id], last, c.wait) {
+				if !r.settle(sent[id], c.givesUpAfter(letter.Function), last, c.wait) {
 					continue
 				}
 			}
@@ -155,17 +156,38 @@ func (c *dlqCommand) follow(ctx context.Context, open map[int64]*result) error {
 	return nil
 }
 
-// settle says what became of a replay, as far as that is known; last means that
-// nobody waits any longer. It reports whether it is the end of it.
-func (r *result) settle(sent time.Time, last bool, waited time.Duration) bool {
+// givesUpAfter returns how long the attempts of a function take that fails at once,
+// at the most: one that has not given up by then works.
+func (c *dlqCommand) givesUpAfter(function string) time.Duration {
+	f, known := c.functions[function]
+	if !known {
+		f = router.DefaultFunction()
+	}
+	const most, running = 30 * time.Second, 750 * time.Millisecond
+	all, wait := time.Duration(0), f.Backoff
+	for range f.MaxAttempts - 1 {
+		all += wait * 3 / 2 // waits are spread by half
+		wait = min(2*wait, most)
+	}
+	return all + running
+}
+
+// settle says what became of a replay, as far as that is known, of a function that
+// gives up after a while; last means that nobody waits any longer. It reports
+// whether it is the end of it.
+func (r *result) settle(sent time.Time, givesUpAfter time.Duration, last bool, waited time.Duration) bool {
 	l := r.Letter
 	switch l.State {
 	case store.Replayed:
-		if time.Since(sent) < quiet && !last {
+		early := time.Since(sent) < givesUpAfter
+		if early && !last {
 			return false
 		}
 		r.Outcome = "sent"
 		r.Message = fmt.Sprintf("sent by a running node; %s has not failed in the %s since", l.Function, time.Since(sent).Round(time.Second/10))
+		if early {
+			r.Message += fmt.Sprintf(", but may still be trying: it gives up after %s at the most", givesUpAfter.Round(time.Second))
+		}
 	case store.Waiting:
 		if l.Note != "" {
 			r.Outcome, r.Message = "refused", "not sent, and it waits again: "+l.Note
