@@ -1,0 +1,395 @@
+package routertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"burrow/router"
+	"burrow/router/routertest/spec"
+)
+
+// sizes notes how large the bodies of messages are that arrive.
+func sizes(got *tally) handles {
+	return both(
+		on("watch", func(_ context.Context, m *spec.Said) error { got.add(fmt.Sprint("said ", proto.Size(m))); return nil }),
+		on("work", func(_ context.Context, m *spec.Job) error { got.add(fmt.Sprint("job ", proto.Size(m))); return nil }))
+}
+
+// refuses publishes, and nothing of a call with an error may arrive.
+func refuses(in *installation, want error, bad ...proto.Message) {
+	in.t.Helper()
+	var got tally
+	n := in.node(both(noting[*spec.Said](&got, "watch", ""), noting[*spec.Job](&got, "work", "")))
+	for _, m := range bad {
+		if err := n.Publish(in.t.Context(), m); !errors.Is(err, want) {
+			in.t.Errorf("%T alone: got %v, want %v", m, err, want)
+		}
+		if err := n.Publish(in.t.Context(), said("before"), job("before"), m, said("after"), job("after")); !errors.Is(err, want) {
+			in.t.Errorf("%T among others: got %v, want %v", m, err, want)
+		}
+	}
+	n.publish(said("said marker"), job("job marker"))
+	got.awaitAll(in, 2)
+	in.await("both markers", func() bool { return got.count("said marker")+got.count("job marker") == 2 })
+	if all := got.all(); len(all) != 2 {
+		in.t.Errorf("got %v", all)
+	}
+}
+
+var publishing = []Promise{
+	{Name: "a message of 0 bytes arrives", run: func(in *installation) {
+		var got tally
+		n := in.node(sizes(&got))
+		n.publish(&spec.Said{}, &spec.Job{})
+		got.eachOnce(in, 2)
+		if got.count("said 0") != 1 || got.count("job 0") != 1 {
+			in.t.Errorf("got %v", got.all())
+		}
+	}},
+	{Name: "a message of exactly broker.max_message_bytes (1 MiB) arrives", run: func(in *installation) {
+		var got tally
+		n := in.node(sizes(&got))
+		most := in.cfg.MaxMessageBytes
+		for _, key := range []string{"", strings.Repeat("k", 40)} {
+			event, task := &spec.Said{Key: key}, &spec.Job{Key: key}
+			event.Body, task.Body = sized(event, most), sized(task, most)
+			if proto.Size(event) != most || proto.Size(task) != most {
+				in.t.Fatalf("made %d and %d bytes", proto.Size(event), proto.Size(task))
+			}
+			n.publish(event)
+			n.publish(task)
+		}
+		for _, what := range []string{"said", "job"} {
+			in.await(what, func() bool { return got.count(fmt.Sprint(what, " ", most)) == 2 })
+		}
+	}},
+	{Name: "messages of many sizes between arrive as they were", run: func(in *installation) {
+		var got tally
+		n := in.node(sizes(&got))
+		count := 0
+		for size := 10; size <= in.cfg.MaxMessageBytes/2; size *= 7 {
+			n.publish(&spec.Said{Body: sized(&spec.Said{}, size)}, &spec.Job{Body: sized(&spec.Job{}, size)})
+			count += 2
+		}
+		got.eachOnce(in, count)
+	}},
+	{Name: "a message over that is refused with ErrTooLarge, and nothing of its call is sent", run: func(in *installation) {
+		over := in.cfg.MaxMessageBytes + 1
+		refuses(in, router.ErrTooLarge, &spec.Said{Body: sized(&spec.Said{}, over)}, &spec.Job{Body: sized(&spec.Job{}, over)})
+	}},
+	{Name: "a message that breaks its schema is refused with ErrInvalid, and nothing of its call is sent", run: func(in *installation) {
+		long := strings.Repeat("x", 65)
+		refuses(in, router.ErrInvalid, said(long), job(long))
+	}},
+	{Name: "publishing does not end with the caller's context", run: func(in *installation) {
+		var got tally
+		n := in.node(noting[*spec.Job](&got, "work", ""))
+		ctx, cancel := context.WithCancel(in.t.Context())
+		cancel()
+		if err := n.Publish(ctx, job("x")); err != nil {
+			in.t.Error(err)
+		}
+		got.eachOnce(in, 1)
+	}},
+	{Name: "many publish at the same time", run: func(in *installation) {
+		var got tally
+		n := in.node(noting[*spec.Job](&got, "work", ""))
+		errs := make(chan error)
+		for p := range 20 {
+			go func() {
+				var err error
+				for i := range 10 {
+					err = errors.Join(err, n.Publish(context.Background(), job(fmt.Sprint(p, " ", i))))
+				}
+				errs <- err
+			}()
+		}
+		for range 20 {
+			if err := <-errs; err != nil {
+				in.t.Error(err)
+			}
+		}
+		got.eachOnce(in, 200)
+	}},
+	{Name: "a node is ready once its functions are subscribed, and not after a stop", run: func(in *installation) {
+		var got tally
+		n := in.open()
+		if err := both(noting[*spec.Said](&got, "watch", ""), noting[*spec.Job](&got, "work", ""))(n.Router); err != nil {
+			in.t.Fatal(err)
+		}
+		if err := n.Check(in.t.Context()); err == nil {
+			in.t.Error("ready before it runs")
+		}
+		n.start()
+		if err := n.Check(in.t.Context()); err != nil {
+			in.t.Error(err)
+		}
+		n.stop()
+		if err := n.Check(in.t.Context()); err == nil {
+			in.t.Error("ready after it stopped")
+		}
+	}},
+	{Name: "what the broker does not keep is in the log of a start", run: func(in *installation) {
+		n := in.open()
+		if !n.Features().Durable && !strings.Contains(in.log.String(), "level=WARN") {
+			in.t.Errorf("the log has no warning:\n%s", in.log)
+		}
+	}},
+}
+
+var wildcards = []Promise{
+	{Name: "* stands for one element of a name: a function of all events of a package", run: func(in *installation) {
+		var got tally
+		n := in.node(matching(&got, "all", "routertest.events.*"))
+		n.publish(job("x"), &spec.Chore{Text: "x"}, said("a"), &spec.Heard{Text: "b"})
+		got.eachOnce(in, 2)
+		if got.count("routertest.events.Said a")+got.count("routertest.events.Heard b") != 2 {
+			in.t.Errorf("got %v", got.all())
+		}
+	}},
+	{Name: "> stands for all elements that follow: a function of events and tasks", run: func(in *installation) {
+		var got tally
+		n := in.node(matching(&got, "all", "routertest.>"))
+		n.publish(said("a"), &spec.Heard{Text: "b"}, job("c"), &spec.Chore{Text: "d"})
+		got.eachOnce(in, 4)
+	}},
+	{Name: "an element between can be any: *.tasks.*", run: func(in *installation) {
+		var got tally
+		n := in.node(matching(&got, "all", "*.tasks.Chore"))
+		n.publish(job("a"), &spec.Chore{Text: "b"})
+		got.eachOnce(in, 1)
+	}},
+	{Name: "a wildcard of tasks is one function: each task runs on one process", needs: []string{SeveralNodes}, run: func(in *installation) {
+		var got tally
+		one, two := in.node(matching(&got, "all", "routertest.tasks.*")), in.node(matching(&got, "all", "routertest.tasks.>"))
+		for i := range 20 {
+			one.publish(job(fmt.Sprint(i)))
+			two.publish(&spec.Chore{Text: fmt.Sprint(i)})
+		}
+		got.eachOnce(in, 40)
+	}},
+	{Name: "a wildcard of events is one function of every node", needs: []string{SeveralNodes}, run: func(in *installation) {
+		var got [2]tally
+		one, two := in.node(matching(&got[0], "all", "routertest.events.*")), in.node(matching(&got[1], "all", "routertest.events.*"))
+		for i := range 20 {
+			one.publish(said(fmt.Sprint(i)))
+			two.publish(&spec.Heard{Text: fmt.Sprint(i)})
+		}
+		got[0].eachOnce(in, 40)
+		got[1].eachOnce(in, 40)
+	}},
+	{Name: "a wildcard that matches no message, or is none, is an error", run: func(in *installation) {
+		n := in.open()
+		for _, pattern := range []string{"routertest.*", "routertest.nothing.>", "routertest.events.Said.*", "", "routertest..Said", "routertest.>.Said", "routertest.eve*"} {
+			if err := matching(&tally{}, "all", pattern)(n.Router); err == nil {
+				in.t.Errorf("%q was taken", pattern)
+			}
+		}
+	}},
+	{Name: "failures of a wildcard function become dead letters of the message's topic", run: func(in *installation) {
+		n := in.node(func(r *router.Router) error {
+			return router.HandleMatching(r, "all", "routertest.>", func(context.Context, proto.Message) error { return permanent{errTest} })
+		})
+		n.publish(said("x"), &spec.Chore{Text: "x"})
+		topics := map[string]bool{in.letter().Topic: true, in.letter().Topic: true}
+		if !topics[in.topic(&spec.Said{})] || !topics[in.topic(&spec.Chore{})] {
+			in.t.Errorf("got %v", topics)
+		}
+	}},
+}
+
+// matching is HandleMatching, noting type and text.
+func matching(c *tally, name, pattern string) handles {
+	return func(r *router.Router) error {
+		return router.HandleMatching(r, name, pattern, func(_ context.Context, m proto.Message) error {
+			c.add(string(m.ProtoReflect().Descriptor().FullName()) + " " + m.(textual).GetText())
+			return nil
+		})
+	}
+}
+
+// What a slow reader is sent: more than any broker keeps for it.
+const (
+	floodEvents = 13_000
+	floodBody   = 12 << 10
+	floodHeap   = 100 << 20 // of 150 MiB
+)
+
+// flood publishes far more events than a subscription may have waiting.
+func flood(in *installation, n *node, body int) {
+	in.t.Helper()
+	const batch = 250
+	for i := 0; i < floodEvents; i += batch {
+		msgs := make([]proto.Message, batch)
+		for j := range msgs {
+			msgs[j] = &spec.Said{Text: fmt.Sprint(i + j), Body: make([]byte, body)}
+		}
+		n.publish(msgs...)
+	}
+}
+
+var slow = []Promise{
+	{Name: "a slow function of events holds up neither others nor publishers", run: func(in *installation) {
+		var got tally
+		release := make(chan struct{})
+		n := in.node(both(
+			on("slow", func(context.Context, *spec.Said) error { <-release; return nil }),
+			noting[*spec.Said](&got, "quick", "")))
+		defer close(release)
+		for i := range 500 {
+			n.publish(said(fmt.Sprint(i)))
+		}
+		got.eachOnce(in, 500)
+	}},
+	{Name: "a slow node holds up no other node", needs: []string{SeveralNodes}, run: func(in *installation) {
+		var got tally
+		release := make(chan struct{})
+		block := func(context.Context, *spec.Said) error { <-release; return nil }
+		n := in.node(on("watch", block))
+		defer close(release)
+		in.node(noting[*spec.Said](&got, "watch", ""))
+		for i := range 500 {
+			n.publish(said(fmt.Sprint(i)))
+		}
+		got.eachOnce(in, 500)
+	}},
+	{Name: "150 MiB of events for a function that stands still take less than 100 MiB of the node", alone: true, run: func(in *installation) {
+		release := make(chan struct{})
+		n := in.node(on("slow", func(context.Context, *spec.Said) error { <-release; return nil }))
+		before := heap()
+		flood(in, n, floodBody)
+		grown := int64(heap()) - int64(before)
+		in.t.Logf("the heap grew by %d KiB", grown>>10)
+		close(release)
+		if grown > floodHeap {
+			in.t.Errorf("the heap grew by %d bytes", grown)
+		}
+	}},
+	{Name: "a function of events is told that it missed some", run: func(in *installation) {
+		release := make(chan struct{})
+		var gaps atomic.Int32
+		var got tally
+		n := in.node(notingUntil(&got, release), func(c *router.Config) {
+			c.OnGap = func(topic, function string) {
+				if topic != in.topic(&spec.Said{}) || function != "slow" {
+					in.t.Errorf("a gap of %s for %s", topic, function)
+				}
+				gaps.Add(1)
+			}
+		})
+		n.publish(said("first"))
+		in.await("the first", func() bool { return got.count("first") == 1 })
+		flood(in, n, 6<<10) // more than any broker's bound on bytes, too
+		if gaps.Load() > 0 && got.different() > 16 {
+			in.t.Error("a function that stands still was told of a gap")
+		}
+		close(release)
+		in.await("word of the gap", func() bool { return gaps.Load() > 0 })
+		n.publish(said("last"))
+		in.await("the last", func() bool { return got.count("last") == 1 })
+		if missed := floodEvents + 2 - got.different(); missed <= 0 {
+			in.t.Errorf("a gap was told, and %d events are missing", missed)
+		}
+	}},
+}
+
+// notingUntil notes events and then waits for release.
+func notingUntil(c *tally, release <-chan struct{}) handles {
+	return on("slow", func(_ context.Context, m *spec.Said) error {
+		c.add(m.GetText())
+		<-release
+		return nil
+	})
+}
+
+// heap returns how much of it is in use.
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC() // also what finalizers kept
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// insist publishes until the broker confirms.
+func (in *installation) insist(n *node, m proto.Message) {
+	in.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := n.Publish(in.t.Context(), m)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, router.ErrUnavailable) || time.Now().After(deadline) {
+			in.t.Fatal(err)
+		}
+	}
+}
+
+var links = []Promise{
+	{Name: "publishing to a broker that stands still ends within broker.publish_timeout, with ErrUnavailable", needs: []string{Link}, run: func(in *installation) {
+		var got tally
+		n := in.node(noting[*spec.Job](&got, "work", ""), func(c *router.Config) { c.PublishTimeout = 500 * time.Millisecond })
+		n.publish(job("before"))
+		resume := in.b.Stall(in.t, in.cfg)
+		begun := time.Now()
+		err := n.Publish(in.t.Context(), job("meanwhile"))
+		took := time.Since(begun)
+		resume()
+		if !errors.Is(err, router.ErrUnavailable) {
+			in.t.Errorf("got %v, want %v", err, router.ErrUnavailable)
+		}
+		if took > 2*time.Second {
+			in.t.Errorf("it took %s, the bound is 500 ms", took)
+		}
+		in.insist(n, job("after"))
+		in.await("the one after", func() bool { return got.count("after") > 0 })
+	}},
+	{Name: "a node whose broker stands still is not ready, and is again later", needs: []string{Link}, run: func(in *installation) {
+		var got tally
+		n := in.node(both(noting[*spec.Said](&got, "watch", ""), noting[*spec.Job](&got, "work", "")))
+		resume := in.b.Stall(in.t, in.cfg)
+		check := func() error {
+			ctx, cancel := context.WithTimeout(in.t.Context(), 500*time.Millisecond)
+			defer cancel()
+			return n.Check(ctx)
+		}
+		err := check()
+		resume()
+		if err == nil {
+			in.t.Error("it says that it is ready")
+		}
+		in.await("it to be ready", func() bool { return check() == nil })
+	}},
+	{Name: "a node that loses its connections takes up its tasks again and loses none", needs: []string{Link}, run: func(in *installation) {
+		var got tally
+		n := in.node(noting[*spec.Job](&got, "work", ""))
+		for i, m := range jobsOf(90) {
+			if i%30 == 15 {
+				in.b.Cut(in.t, in.cfg)
+			}
+			in.insist(n, m)
+		}
+		got.awaitAll(in, 90)
+		in.await("it to be ready", func() bool { return n.Check(in.t.Context()) == nil })
+		in.noLetter()
+	}},
+	{Name: "a node that loses its connections for a moment misses no event", needs: []string{Link}, run: func(in *installation) {
+		var got tally
+		n := in.node(noting[*spec.Said](&got, "watch", ""))
+		for i := range 90 {
+			if i%30 == 15 {
+				in.b.Cut(in.t, in.cfg)
+			}
+			in.insist(n, &spec.Said{Text: fmt.Sprint(i), Id: fmt.Sprint("id", i)})
+		}
+		got.awaitAll(in, 90)
+	}},
+}
