@@ -4,12 +4,16 @@
 
 SHELL      := bash -o pipefail
 TOOL       := go tool -modfile=../tools/go.mod
+ROOTTOOL   := go tool -modfile=tools/go.mod
 FUZZTIME   ?= 30s
 BUILDFLAGS ?= -trimpath
 TESTARGS   ?=
+# Race detection and no cache: what counts is the brokers. $(TESTARGS) may narrow it.
+CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTARGS) ./router/routertest
+SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-page fuzz bench format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-page conformance conformance-docs fuzz bench format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +29,13 @@ test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tes
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/
+
+conformance: ## Test every promise of docs/delivery.md on every broker and print the table
+	@table=$$(mktemp) && trap 'rm -f "$$table"' EXIT && status=0 && \
+		$(CONFORMANCE) -matrix "$$table" || status=$$?; cat "$$table"; exit $$status
+
+conformance-docs: ## The same, and write the table into docs/delivery.md if all is kept
+	$(CONFORMANCE) -update ../../docs/delivery.md
 
 fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file name; do \
@@ -44,18 +55,22 @@ vet: ## Run go vet
 	go vet ./...
 
 staticcheck: ## Run staticcheck
-	go tool -modfile=tools/go.mod staticcheck ./...
+	$(ROOTTOOL) staticcheck ./...
 
 lint-messages: ## Check the style of messages/*.proto
 	cd messages && $(TOOL) buf lint
+	$(ROOTTOOL) buf lint router/routertest/spec $(SPEC)
 
-gen: ## Generate gen/ from messages/
+gen: ## Generate gen/ from messages/, and the messages of the conformance suite
 	cd messages && $(TOOL) buf generate
+	$(ROOTTOOL) buf generate router/routertest/spec $(SPEC) --template router/routertest/spec/buf.gen.yaml
 
-gen-check: ## Check that gen/ is what messages/ says
+gen-check: ## Check that what is generated is what the messages say
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && mkdir "$$tmp/messages" && \
 		(cd messages && $(TOOL) buf generate -o "$$tmp/messages") && \
-		diff -r "$$tmp/gen" gen || { echo "gen/ is stale; run make gen"; exit 1; }
+		$(ROOTTOOL) buf generate router/routertest/spec $(SPEC) --template router/routertest/spec/buf.gen.yaml -o "$$tmp" && \
+		diff -r "$$tmp/gen" gen && diff <(cat "$$tmp"/router/routertest/spec/*.pb.go) <(cat router/routertest/spec/*.pb.go) || \
+		{ echo "what is generated is stale; run make gen"; exit 1; }
 
 breaking: ## Check that messages/ still speaks to programs built on the last release
 	cd messages && $(TOOL) buf breaking --against released.binpb

@@ -28,6 +28,7 @@ type amqpSource struct {
 	drv        *amqpDriver
 	sub        *subscription
 	queue      string
+	tag        string // of the consumer
 	gen        uint64 // of the channel: delivery tags begin anew with each
 	ch         *amqp.Channel
 	deliveries <-chan amqp.Delivery
@@ -44,6 +45,7 @@ func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error
 		return nil, err
 	}
 	s := &amqpSource{drv: d, sub: sub, queue: amqpQueueOf(sub.topic, sub.group), gen: d.gen.Add(1)}
+	s.tag = "burrow-" + strconv.FormatUint(s.gen, 10)
 	resumed := false
 	if sub.delivery == Event {
 		if resumed = sub.cursor != ""; resumed {
@@ -99,7 +101,7 @@ func (s *amqpSource) start(conn *amqpConn, resumed bool) (err error) {
 	if err := s.ch.Qos(s.sub.window, 0, false); err != nil {
 		return err
 	}
-	s.deliveries, err = s.ch.Consume(s.queue, "burrow-"+strconv.FormatUint(s.gen, 10), false, false, false, false, args)
+	s.deliveries, err = s.ch.Consume(s.queue, s.tag, false, false, false, false, args)
 	if err != nil {
 		return amqpExplain("queue "+s.queue, err)
 	}
@@ -290,6 +292,9 @@ func (s *amqpSource) close(ctx context.Context, forget bool) error {
 		if forget && s.sub.delivery == Event {
 			errs = s.remove()
 		}
+		// A quorum queue takes acks in the background and forgets the last ones when the
+		// channel ends: tasks that were done came again. It answers this after them.
+		_ = s.ch.Cancel(s.tag, false) // fails on a channel that has ended already
 		if err := s.ch.Close(); err != nil && !errors.Is(err, amqp.ErrClosed) {
 			errs = errors.Join(errs, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -73,9 +74,12 @@ func (m *Memory) entry(msg *message.Message) *delivered {
 	return &delivered{msg: msg, id: strconv.FormatUint(m.lastID, 10)}
 }
 
+var errMemoryClosed = errors.New("gochannel was closed by this node")
+
 type memoryDriver struct {
-	bus *Memory
-	log *slog.Logger
+	bus    *Memory
+	log    *slog.Logger
+	closed atomic.Bool
 }
 
 func newMemoryDriver(bus *Memory, log *slog.Logger) *memoryDriver {
@@ -83,11 +87,24 @@ func newMemoryDriver(bus *Memory, log *slog.Logger) *memoryDriver {
 	return &memoryDriver{bus: bus, log: log}
 }
 
-func (d *memoryDriver) features() Features         { return Features{} }
-func (d *memoryDriver) ping(context.Context) error { return nil }
-func (d *memoryDriver) close() error               { return nil }
+func (d *memoryDriver) features() Features { return Features{} }
+
+func (d *memoryDriver) ping(context.Context) error {
+	if d.closed.Load() {
+		return errMemoryClosed
+	}
+	return nil
+}
+
+func (d *memoryDriver) close() error {
+	d.closed.Store(true)
+	return nil
+}
 
 func (d *memoryDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
+	if d.closed.Load() {
+		return errMemoryClosed
+	}
 	for _, msg := range msgs {
 		if err := d.publishOne(ctx, topic, delivery, msg); err != nil {
 			return err

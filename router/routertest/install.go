@@ -44,7 +44,7 @@ func install(t *testing.T, b *Broker) *installation {
 			t.Logf("the log of the nodes:\n%s", in.log)
 		}
 	})
-	in.cfg.Log = slog.New(slog.NewTextHandler(in.log, nil))
+	in.cfg.Log = slog.New(slog.NewTextHandler(in.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	in.cfg.Route = route
 	in.cfg.DeadLetter = func(_ context.Context, l router.DeadLetter) error {
 		in.letters <- l

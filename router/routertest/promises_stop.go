@@ -93,7 +93,7 @@ var foreign = []Promise{
 const slack = 10 * time.Second
 
 var stops = []Promise{
-	{Name: "tasks of a process that is killed come again within the stated time", needs: []string{Durable, Processes}, run: func(in *installation) {
+	{Name: "tasks of a process that is killed come again within the stated time", long: true, needs: []string{Durable, Processes}, run: func(in *installation) {
 		p := in.spawn(errand{Publish: 40, Work: "work"})
 		p.await("published")
 		in.await("the process to work", func() bool { return len(p.tellings("held")) > 0 })
@@ -105,7 +105,7 @@ var stops = []Promise{
 		in.t.Logf("all came %s after the end of the process", time.Since(killed))
 		got.eachOnce(in, 40)
 	}},
-	{Name: "a process that is killed in the middle of its work loses none of its tasks", needs: []string{Durable, Processes}, run: func(in *installation) {
+	{Name: "a process that is killed in the middle of its work loses none of its tasks", long: true, needs: []string{Durable, Processes}, run: func(in *installation) {
 		const total, done = 100, 30
 		p := in.spawn(errand{Publish: total, Work: "work", Done: done})
 		p.await("published")
@@ -127,7 +127,7 @@ var stops = []Promise{
 			}
 		}
 	}},
-	{Name: "a task that takes longer than the wait for a dead process is not sent to another one", run: func(in *installation) {
+	{Name: "a task that takes longer than the wait for a dead process is not sent to another one", long: true, run: func(in *installation) {
 		var runs atomic.Int32
 		done := make(chan struct{})
 		add := on("work", func(context.Context, *spec.Job) error {
@@ -252,6 +252,33 @@ var stops = []Promise{
 			in.t.Errorf("the rest came after %s", took)
 		}
 		<-stopped
+		got.eachOnce(in, 40)
+	}},
+	{Name: "what a stopped node had not begun comes to the next one within 5 s", run: func(in *installation) {
+		var got tally
+		running, release := make(chan struct{}), make(chan struct{})
+		first := in.node(on("work", func(_ context.Context, m *spec.Job) error {
+			close(running) // once: the others must not run here
+			<-release
+			got.add(m.GetText())
+			return nil
+		}), settings(router.FunctionConfig{Concurrency: 1}))
+		first.publish(jobsOf(40)...)
+		in.receive("the first", running)
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			first.stop()
+		}()
+		in.await("the node to stop", func() bool { return first.Check(in.t.Context()) != nil })
+		close(release)
+		<-stopped
+		in.node(noting[*spec.Job](&got, "work", ""))
+		begun := time.Now()
+		got.awaitAll(in, 40)
+		if took := time.Since(begun); took > 5*time.Second {
+			in.t.Errorf("the rest came after %s", took)
+		}
 		got.eachOnce(in, 40)
 	}},
 	{Name: "a stop that cannot wait ends the contexts, and the message comes again", run: func(in *installation) {

@@ -104,9 +104,21 @@ type Promise struct {
 	Group string
 
 	needs []string
-	alone bool // measures, so nothing else may run
+	phase phase
+	long  bool // waits for half a minute: begun first
 	run   func(in *installation)
 }
+
+// phase says what may run at the same time.
+type phase int
+
+const (
+	together phase = iota // anything
+	calm                  // the same promise on other brokers: it measures times
+	alone                 // nothing else: it measures memory, or takes all there is
+)
+
+func (p phase) String() string { return [...]string{"together", "calm", "alone"}[p] }
 
 // Promises returns all of them, in the order of the table.
 func Promises() []Promise {
@@ -125,39 +137,40 @@ func Promises() []Promise {
 }
 
 func group(name string, promises []Promise) []Promise {
+	promises = slices.Clone(promises)
 	for i := range promises {
 		promises[i].Group = name
 	}
 	return promises
 }
 
-// Run tests the promises on brokers: those that measure one after the other, then
-// all others at the same time. Where the flag -parallel is small that takes long,
-// for some wait for half a minute; Main sets it.
+// Run tests the promises on brokers: those that measure first, then all others at
+// the same time. Where the flag -parallel is small that takes long, for some wait
+// for half a minute; Main sets it.
 func Run(t *testing.T, brokers ...Broker) {
 	for _, b := range brokers {
 		b.checkDeclaration(t)
 	}
-	for _, alone := range []bool{true, false} {
-		name := "together"
-		if alone {
-			name = "alone"
+	promises := Promises()
+	slices.SortStableFunc(promises, func(a, b Promise) int {
+		switch {
+		case a.long == b.long:
+			return 0
+		case a.long:
+			return -1
 		}
-		t.Run(name, func(t *testing.T) {
+		return 1
+	})
+	for _, phase := range []phase{alone, calm, together} {
+		t.Run(phase.String(), func(t *testing.T) {
 			for _, b := range brokers {
 				t.Run(b.Name, func(t *testing.T) {
-					if !alone {
+					if phase != alone {
 						t.Parallel()
 					}
-					for _, p := range Promises() {
-						if p.alone == alone {
-							t.Run(p.Name, func(t *testing.T) {
-								results.record(t, b, p)
-								if !alone {
-									t.Parallel()
-								}
-								b.test(t, p)
-							})
+					for _, p := range promises {
+						if p.phase == phase {
+							t.Run(p.Name, func(t *testing.T) { b.test(t, p) })
 						}
 					}
 				})
@@ -204,6 +217,10 @@ func (b *Broker) lacks(p Promise) string {
 }
 
 func (b *Broker) test(t *testing.T, p Promise) {
+	results.record(t, *b, p)
+	if p.phase == together {
+		t.Parallel()
+	}
 	if reason := b.lacks(p); reason != "" {
 		t.Skip("not promised: " + reason)
 	}
