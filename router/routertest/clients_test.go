@@ -92,15 +92,19 @@ func withEmbedded(t testing.TB, cfg router.Config, do func(context.Context, jets
 func natsStreams(ctx context.Context, t testing.TB, js jetstream.JetStream, cfg router.Config) []jetstream.Stream {
 	t.Helper()
 	var streams []jetstream.Stream
-	for _, kind := range []string{"_TASKS", "_EVENTS"} {
-		stream, err := js.Stream(ctx, strings.ToUpper(cfg.TopicPrefix)+kind)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
+	names := js.StreamNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, strings.ToUpper(cfg.TopicPrefix)+"_") {
 			continue
 		}
+		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		streams = append(streams, stream)
+	}
+	if err := names.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return streams
 }
