@@ -3,11 +3,15 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"google.golang.org/protobuf/proto"
 
 	"burrow/gen/chat"
@@ -15,6 +19,95 @@ import (
 )
 
 // What holds on every broker is tested in routertest.
+
+// installation is a broker that the nodes of one test share.
+type installation struct {
+	t   *testing.T
+	cfg Config
+}
+
+// cleanAMQP deletes what outlives a node when a test ends: exchanges, and the
+// queues of task functions.
+func cleanAMQP(t *testing.T, cfg Config) {
+	t.Cleanup(func() {
+		conn, err := amqp.Dial(cfg.AMQP.URL)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		ch, err := conn.Channel()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		topic := Topic(cfg.TopicPrefix, &tasks.ArchiveMessage{})
+		for _, function := range []string{"one", "two", "work", "tasks", "unrouted"} {
+			if _, err := ch.QueueDelete(topic+"."+function, false, false, false); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, exchange := range []string{topic, topic + ".unrouted", Topic(cfg.TopicPrefix, &chat.ChatMessage{})} {
+			if err := ch.ExchangeDelete(exchange, false, false); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// testRoute makes the sender the routing key of tasks, and of events the recipient.
+func testRoute(m proto.Message) (id, key string) {
+	switch m := m.(type) {
+	case *tasks.ArchiveMessage:
+		return m.GetMessage().GetId(), m.GetMessage().GetSender()
+	case *chat.ChatMessage:
+		return m.GetId(), m.GetSender()
+	}
+	return "", ""
+}
+
+// node starts a router with the functions that handle adds.
+func (in *installation) node(handle func(r *Router) error, functions ...string) *Router {
+	in.t.Helper()
+	cfg := in.cfg
+	cfg.Functions = functions
+	cfg.Metrics = nil
+	r, err := New(in.t.Context(), cfg)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	if err := handle(r); err != nil {
+		in.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.Run(context.Background()) }()
+	in.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := r.Shutdown(ctx); err != nil {
+			in.t.Error(err)
+		}
+		if err := <-done; err != nil {
+			in.t.Error(err)
+		}
+	})
+	select {
+	case <-r.Running():
+	case err := <-done:
+		done <- err
+		in.t.Fatal(err)
+	case <-time.After(30 * time.Second):
+		in.t.Fatal("the functions did not start within 30 s")
+	}
+	return r
+}
+
+func (in *installation) publish(r *Router, msgs ...proto.Message) {
+	in.t.Helper()
+	if err := r.Publish(in.t.Context(), msgs...); err != nil {
+		in.t.Fatal(err)
+	}
+}
 
 // waitFor polls, for what no channel tells.
 func waitFor(t *testing.T, what string, ok func() bool) {
@@ -27,6 +120,50 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 		timer := time.NewTimer(5 * time.Millisecond)
 		<-timer.C
 	}
+}
+
+// tally counts what arrives, by content.
+type tally struct {
+	mu  sync.Mutex
+	got map[string]int
+}
+
+func (c *tally) add(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.got == nil {
+		c.got = map[string]int{}
+	}
+	c.got[key]++
+}
+
+func (c *tally) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.got)
+}
+
+func (c *tally) eachOnce(t *testing.T, want int) {
+	t.Helper()
+	waitFor(t, fmt.Sprintf("%d messages, got %d", want, c.len()), func() bool { return c.len() >= want })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.got) != want {
+		t.Errorf("got %d messages, want %d", len(c.got), want)
+	}
+	for key, n := range c.got {
+		if n != 1 {
+			t.Errorf("%s came %d times", key, n)
+		}
+	}
+}
+
+func say(sender, content string) *chat.ChatMessage {
+	return &chat.ChatMessage{Sender: sender, Content: content, Id: watermill.NewUUID()}
+}
+
+func task(sender, content string) *tasks.ArchiveMessage {
+	return &tasks.ArchiveMessage{Message: say(sender, content)}
 }
 
 func TestPublishRefusesWhatBreaksTheRules(t *testing.T) {

@@ -72,9 +72,6 @@ func brokers() []routertest.Broker {
 			Leftovers:  amqpLeftovers,
 			Stall:      stall,
 			Cut:        cut,
-			Lacks: map[string]string{
-				"a function of events is told that it missed some": "RabbitMQ drops the oldest of a full queue without a word; only a queue that is gone is told",
-			},
 		},
 	}
 }

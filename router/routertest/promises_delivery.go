@@ -287,12 +287,12 @@ func inOrder(in *installation, messages, keys int, message func(key string, numb
 }
 
 var order = []Promise{
-	{Name: "10,000 events of 100 keys keep the order of each key", phase: alone, run: func(in *installation) {
+	{Name: "10,000 events of 100 keys keep the order of each key", alone: true, run: func(in *installation) {
 		inOrder(in, 10_000, 100, func(key string, number int64) proto.Message {
 			return &spec.Said{Key: key, Number: number}
 		})
 	}},
-	{Name: "10,000 tasks of 100 keys keep the order of each key", phase: alone, run: func(in *installation) {
+	{Name: "10,000 tasks of 100 keys keep the order of each key", alone: true, run: func(in *installation) {
 		inOrder(in, 10_000, 100, func(key string, number int64) proto.Message {
 			return &spec.Job{Key: key, Number: number}
 		})

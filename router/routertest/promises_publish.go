@@ -261,7 +261,7 @@ var slow = []Promise{
 		}
 		got.eachOnce(in, 500)
 	}},
-	{Name: "the memory of a node does not grow with the events that wait for a slow function", phase: alone, run: func(in *installation) {
+	{Name: "the memory of a node does not grow with the events that wait for a slow function", alone: true, run: func(in *installation) {
 		const full, more = 6500, 5000 // of 12 KiB: the embedded broker keeps 64 MiB
 		release := make(chan struct{})
 		n := in.node(on("slow", func(context.Context, *spec.Said) error { <-release; return nil }))
@@ -273,7 +273,7 @@ var slow = []Promise{
 			in.t.Errorf("it grew by %d KiB when %d KiB were published", grown>>10, more*12)
 		}
 	}},
-	{Name: "a function of events is told that it missed some", phase: alone, run: func(in *installation) {
+	{Name: "a function of events is told that it missed some", alone: true, run: func(in *installation) {
 		release := make(chan struct{})
 		var gaps atomic.Int32
 		var got tally

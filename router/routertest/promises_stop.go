@@ -156,8 +156,7 @@ var stops = []Promise{
 	{Name: "a stop lets running functions finish and publish, with a live context", run: func(in *installation) {
 		var got tally
 		running, release := make(chan struct{}), make(chan struct{})
-		var n *node
-		n = in.open()
+		n := in.open()
 		err := both(
 			on("work", func(ctx context.Context, m *spec.Job) error {
 				close(running)

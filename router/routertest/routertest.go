@@ -104,21 +104,10 @@ type Promise struct {
 	Group string
 
 	needs []string
-	phase phase
+	alone bool // measures, so nothing else may run
 	long  bool // waits for half a minute: begun first
 	run   func(in *installation)
 }
-
-// phase says what may run at the same time.
-type phase int
-
-const (
-	together phase = iota // anything
-	calm                  // the same promise on other brokers: it measures times
-	alone                 // nothing else: it measures memory, or takes all there is
-)
-
-func (p phase) String() string { return [...]string{"together", "calm", "alone"}[p] }
 
 // Promises returns all of them, in the order of the table.
 func Promises() []Promise {
@@ -161,15 +150,15 @@ func Run(t *testing.T, brokers ...Broker) {
 		}
 		return 1
 	})
-	for _, phase := range []phase{alone, calm, together} {
-		t.Run(phase.String(), func(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		t.Run(map[bool]string{true: "alone", false: "together"}[alone], func(t *testing.T) {
 			for _, b := range brokers {
 				t.Run(b.Name, func(t *testing.T) {
-					if phase != alone {
+					if !alone {
 						t.Parallel()
 					}
 					for _, p := range promises {
-						if p.phase == phase {
+						if p.alone == alone {
 							t.Run(p.Name, func(t *testing.T) { b.test(t, p) })
 						}
 					}
@@ -218,7 +207,7 @@ func (b *Broker) lacks(p Promise) string {
 
 func (b *Broker) test(t *testing.T, p Promise) {
 	results.record(t, *b, p)
-	if p.phase == together {
+	if !p.alone {
 		t.Parallel()
 	}
 	if reason := b.lacks(p); reason != "" {
