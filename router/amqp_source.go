@@ -149,7 +149,7 @@ func (s *amqpSource) check(ctx context.Context) error {
 		return err
 	}
 	s.checked = time.Now()
-	if waiting >= amqpEventQueue {
+	if waiting >= amqpEventQueue-s.sub.window { // so many may have left it since it was full
 		s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
 		s.sub.gap()
 	}

@@ -444,6 +444,9 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 		drv: d, sub: sub, name: consumer.CachedInfo().Name, reconnected: reconnected,
 		msgs: make(chan jetstream.Msg, sub.window), failed: make(chan error, 1), closing: make(chan struct{}),
 	}
+	if start, err := strconv.ParseUint(sub.cursor, 10, 64); err == nil && sub.delivery == Event {
+		s.lastStream = start - 1
+	}
 	s.consuming, err = consumer.Consume(s.receive,
 		jetstream.PullMaxMessages(sub.window),
 		jetstream.PullExpiry(3*natsHeartbeat),
@@ -468,7 +471,7 @@ type natsSource struct {
 	// Events only.
 	lastSeq    uint64 // of the consumer
 	lastStream uint64 // of the stream
-	suspect    uint64 // where this reader stood when it was late and something was left out, or 0
+	suspect    uint64 // where this reader stood when something was left out, or 0
 	checked    time.Time
 }
 
@@ -535,7 +538,7 @@ func (s *natsSource) read(m jetstream.Msg) (*delivered, error) {
 			return nil, errReopen
 		}
 		s.lastSeq = meta.Sequence.Consumer
-		if late := time.Since(meta.Timestamp) > s.drv.checkEvery; late && meta.Sequence.Stream > s.lastStream+1 && s.suspect == 0 {
+		if meta.Sequence.Stream > s.lastStream+1 && s.suspect == 0 {
 			s.suspect = max(s.lastStream, 1)
 		}
 		s.lastStream = meta.Sequence.Stream
