@@ -68,6 +68,7 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.Timeout(2 * time.Second),
+		nats.FlusherTimeout(time.Second), // a write to a stalled link must not outlast a publish
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 	}

@@ -56,6 +56,9 @@ func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error
 	consumers := stream.ListConsumers(ctx)
 	for info := range consumers.Info() {
 		functions++
+		// The server tells a consumer of a new task after it has stored it, so that one
+		// may be neither pending nor delivered: what was delivered is the bound.
+		handled = min(handled, info.Delivered.Stream)
 		if info.NumPending > 0 || info.NumAckPending > 0 {
 			handled = min(handled, info.AckFloor.Stream)
 		}
@@ -63,7 +66,8 @@ func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error
 	if err := consumers.Err(); err != nil {
 		return err // with some of them unknown, nothing may go
 	}
-	if functions == 0 || handled < state.FirstSeq || state.Msgs == 0 {
+	// In a cluster the list leaves out consumers that have no leader for the moment.
+	if functions == 0 || functions != state.Consumers || handled < state.FirstSeq || state.Msgs == 0 {
 		return nil
 	}
 	if large := int64(state.Bytes) >= d.cfg.NATS.MaxTaskBytes/8; !large && handled-state.FirstSeq+1 < least {
