@@ -62,14 +62,26 @@ func (r *redisReader) read(ctx context.Context, do func(context.Context) error) 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	done := make(chan struct{})
+	ended, done := make(chan struct{}), make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		r.d.rdb.ClientUnblock(ctx, r.id) // without it the read ends a little later
+		// It may be on its way to the server and not blocked yet.
+		for n := int64(0); n == 0; {
+			var err error
+			if n, err = r.d.rdb.ClientUnblock(ctx, r.id).Result(); err != nil {
+				return // the read ends a little later
+			}
+			select {
+			case <-ended:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
 	})
 	defer func() {
+		close(ended)
 		if !cancel() {
 			<-done
 		}
