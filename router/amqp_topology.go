@@ -164,7 +164,9 @@ func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Deliver
 	bound, cancel := context.WithTimeout(ctx, amqpMoveTimeout)
 	defer cancel()
 	if err := d.collect(bound, topic, group); err != nil && bound.Err() == nil {
-		return err
+		// RabbitMQ may end the connection when it is asked about a queue that it is
+		// still making. The queue of the group is there, and sweep moves the rest.
+		d.log.Warn("looking for tasks without a queue; trying again", "topic", topic, "function", group, "error", err)
 	}
 	return ctx.Err()
 }
