@@ -1,7 +1,8 @@
 // Package auth says who is asking. A visitor claims a name, and a signed cookie
 // proves from then on that the name is theirs: no accounts, no passwords. The
 // claim is in the store and ends with the cookie, so that a name becomes free
-// again when nobody comes back for it.
+// again when nobody comes back for it. Or, where people have accounts already,
+// whoever keeps those signs a JSON Web Token that says who somebody is.
 //
 // The cookie holds the name, its owner (a random number that stands for one
 // browser) and when it expires, and is signed with a key that only the servers
@@ -15,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -23,13 +25,14 @@ import (
 const (
 	ModeOpen  = "open"  // by nobody: a client is who it says it is
 	ModeGuest = "guest" // by the cookie of whoever took the name first
+	ModeJWT   = "jwt"   // by a token of the operator's own login
 )
 
 // Config is the [auth] table of config.toml and what cmd/app wires. Fields that
 // are empty take their defaults.
 type Config struct {
-	// Mode is "guest" or, for demos and tests, "open". Default "guest".
-	Mode string `toml:"mode" oneof:"open,guest"`
+	// Mode is "guest", "jwt" or, for demos and tests, "open". Default "guest".
+	Mode string `toml:"mode" oneof:"open,guest,jwt"`
 	// SessionTTL is how long a name is kept for its owner after they signed in or
 	// were renewed. Default 720h, thirty days.
 	SessionTTL time.Duration `toml:"session_ttl" min:"1s" max:"87600h"`
@@ -38,19 +41,26 @@ type Config struct {
 	// for all servers that share their users. Changing it signs everyone out.
 	// Default: a random key, kept in DataDir.
 	CookieKey string `toml:"cookie_key"`
+	// JWT is for mode jwt, which uses none of the above.
+	JWT JWTConfig `toml:"jwt"`
 	// DataDir is where the random key is kept, in the file cookie.key that only the
 	// owner may read. Empty: the key is not kept, and everyone is signed out when
 	// the process ends.
 	DataDir string `toml:"-"`
+	// Log gets what becomes of JWT.KeyFile. Default slog.Default().
+	Log *slog.Logger `toml:"-"`
 }
 
 // DefaultConfig returns the defaults of the [auth] table.
 func DefaultConfig() Config {
-	return Config{Mode: ModeGuest, SessionTTL: 720 * time.Hour}
+	return Config{Mode: ModeGuest, SessionTTL: 720 * time.Hour, JWT: DefaultJWTConfig()}
 }
 
-// Validate reports a CookieKey that is too short, without showing it.
+// Validate reports keys that are missing or too short, without showing them. It reads no file.
 func (c Config) Validate() error {
+	if c.Mode == ModeJWT {
+		return c.JWT.validate()
+	}
 	if c.CookieKey != "" && len(strings.TrimSpace(c.CookieKey)) < keyBytes {
 		return fmt.Errorf(`auth.cookie_key: too short; use at least %d bytes, as "openssl rand -base64 32" prints them, or leave it empty for a random key kept in data_dir`, keyBytes)
 	}
@@ -59,7 +69,8 @@ func (c Config) Validate() error {
 
 // What callers branch on, with errors.Is.
 var (
-	// ErrNoSession: the cookie proves nothing (any more). Sign in.
+	// ErrNoSession: the cookie or token proves nothing (any more). Sign in. For a token it
+	// is a TokenError.
 	ErrNoSession = errors.New("no valid session; sign in with a name")
 	// ErrOtherName: the cookie proves another name than the one asked for.
 	ErrOtherName = errors.New("signed in with another name")
@@ -69,6 +80,8 @@ var (
 	ErrTooManyNames = errors.New("too many names in use; go back to one of yours")
 	// ErrInvalidName: no user can have this name. See ValidName.
 	ErrInvalidName = errors.New("invalid name")
+	// ErrSignInElsewhere: in mode jwt names come from the operator's own login.
+	ErrSignInElsewhere = errors.New("names come from another login")
 )
 
 // Claims keeps who holds which name. Names that look alike are one name there.
@@ -87,7 +100,7 @@ type Session struct {
 	// Name is a name as ValidName returns it.
 	Name string
 	// Owner stands for the browser that holds the name, in hexadecimal. Empty in
-	// mode open. It is not for other users to see.
+	// modes open and jwt. It is not for other users to see.
 	Owner string
 	// Expires is when the session ends. Zero in mode open: never.
 	Expires time.Time
@@ -99,11 +112,12 @@ type Auth struct {
 	ttl    time.Duration
 	key    []byte
 	claims Claims
+	tokens *verifier // In mode jwt.
 }
 
 // New returns an Auth for cfg. In mode guest claims is required, and the key is
 // read, or made and kept, in cfg.DataDir; of several processes that do this at the
-// same time, all get the same key.
+// same time, all get the same key. In mode jwt the keys of cfg.JWT are read.
 func New(cfg Config, claims Claims) (*Auth, error) {
 	if cfg.Mode == "" {
 		cfg.Mode = ModeGuest
@@ -115,16 +129,26 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	switch cfg.Mode {
 	case ModeOpen:
 		return a, nil
-	case ModeGuest:
+	case ModeGuest, ModeJWT:
 	default:
-		return nil, fmt.Errorf("auth.mode: %q is not one of open, guest", cfg.Mode)
+		return nil, fmt.Errorf("auth.mode: %q is not one of open, guest, jwt", cfg.Mode)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	var err error
+	if cfg.Mode == ModeJWT {
+		if cfg.Log == nil {
+			cfg.Log = slog.Default()
+		}
+		a.tokens, err = newVerifier(cfg.JWT, cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		return a, nil
 	}
 	if claims == nil {
 		return nil, errors.New("auth: names are claimed in a store, and there is none; give New one, or set auth.mode to open")
-	}
-	err := cfg.Validate()
-	if err != nil {
-		return nil, err
 	}
 	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir); err != nil {
 		return nil, err
@@ -132,7 +156,7 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	return a, nil
 }
 
-// Mode returns ModeOpen or ModeGuest.
+// Mode returns ModeOpen, ModeGuest or ModeJWT.
 func (a *Auth) Mode() string { return a.mode }
 
 // SignIn claims name for the visitor who sent cookie, and returns the session and
@@ -140,8 +164,11 @@ func (a *Auth) Mode() string { return a.mode }
 // the same owner and may take up a name again that they hold; everyone else (cookie
 // may be empty, or nonsense) is a new owner. In mode open nothing is claimed and
 // the new cookie is empty. Errors: ErrInvalidName, ErrTaken, ErrTooManyNames, or
-// that of the store.
+// that of the store; in mode jwt always ErrSignInElsewhere.
 func (a *Auth) SignIn(ctx context.Context, cookie, name string) (Session, string, error) {
+	if a.mode == ModeJWT {
+		return Session{}, "", fmt.Errorf("auth: sign in: %w", ErrSignInElsewhere)
+	}
 	name, err := ValidName(name)
 	if err != nil {
 		return Session{}, "", err
@@ -158,12 +185,16 @@ func (a *Auth) SignIn(ctx context.Context, cookie, name string) (Session, string
 	return a.grant(ctx, name, old.Owner)
 }
 
-// Verify returns the session that cookie proves. Errors: ErrNoSession if the cookie
-// is not one of ours, has expired, or its name is no longer held by its owner; or
-// that of the store, when it cannot tell. In mode open no cookie proves anything.
+// Verify returns the session that cookie, or in mode jwt a token, proves. Errors:
+// ErrNoSession if the cookie is not one of ours, has expired, or its name is no longer
+// held by its owner; or that of the store, when it cannot tell. Of a token ErrNoSession is
+// all, mostly as a TokenError. In mode open no cookie proves anything.
 func (a *Auth) Verify(ctx context.Context, cookie string) (Session, error) {
-	if a.mode == ModeOpen {
+	switch a.mode {
+	case ModeOpen:
 		return Session{}, fmt.Errorf("auth: mode open: %w", ErrNoSession)
+	case ModeJWT:
+		return a.tokens.verify(cookie)
 	}
 	s, err := a.open(cookie, time.Now())
 	if err != nil {
@@ -181,17 +212,17 @@ func (a *Auth) Verify(ctx context.Context, cookie string) (Session, error) {
 
 // Renew is Verify, and for a session past half its life it claims the name for
 // another SessionTTL and returns the new session and its cookie; the old one stays
-// good until it expires. Otherwise the new cookie is empty.
+// good until it expires. Otherwise, and always in mode jwt, the new cookie is empty.
 func (a *Auth) Renew(ctx context.Context, cookie string) (Session, string, error) {
 	s, err := a.Verify(ctx, cookie)
-	if err != nil || time.Until(s.Expires) > a.ttl/2 {
+	if err != nil || a.mode == ModeJWT || time.Until(s.Expires) > a.ttl/2 {
 		return s, "", err
 	}
 	return a.grant(ctx, s.Name, s.Owner)
 }
 
 // Identify returns the session of somebody who says that their name is name: in
-// mode open that of any valid name, in mode guest that of the cookie. Errors:
+// mode open that of any valid name, otherwise that of the cookie or token. Errors:
 // ErrInvalidName, ErrOtherName, and those of Verify.
 func (a *Auth) Identify(ctx context.Context, cookie, name string) (Session, error) {
 	name, err := ValidName(name)

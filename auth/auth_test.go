@@ -279,7 +279,7 @@ func TestConfigIsChecked(t *testing.T) {
 		claims auth.Claims
 		want   string
 	}{
-		{"unknown mode", auth.Config{Mode: "jwt"}, newClaims(), `auth.mode: "jwt" is not one of open, guest`},
+		{"unknown mode", auth.Config{Mode: "oidc"}, newClaims(), `auth.mode: "oidc" is not one of open, guest, jwt`},
 		{"short key", auth.Config{CookieKey: " secret "}, newClaims(), "auth.cookie_key: too short; use at least 32 bytes"},
 		{"no store", auth.Config{}, nil, "set auth.mode to open"},
 	} {

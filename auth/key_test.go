@@ -2,6 +2,8 @@ package auth
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,4 +101,37 @@ func TestKeyOfTheConfiguration(t *testing.T) {
 	if a, _ := loadKey("", ""); len(a) < keyBytes {
 		t.Errorf("the key that is not kept has %d bytes", len(a))
 	}
+}
+
+// FuzzParseKeys reads key files of every kind: what comes out is keys that the algorithm can use.
+func FuzzParseKeys(f *testing.F) {
+	for _, content := range []string{
+		"", "0123456789abcdef0123456789abcdef", "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n",
+		`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`,
+		`{"keys":[{"kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},{"kty":"RSA","n":"AQAB","e":"AQAB"},{}]}`,
+	} {
+		f.Add([]byte(content))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		for algorithm := range keyTypes {
+			keys, err := parseKeys(algorithm, content)
+			if (err == nil) != (len(keys) > 0) || len(keys) > maxKeys {
+				t.Fatalf("%s: %d keys, %v", algorithm, len(keys), err)
+			}
+			for _, k := range keys {
+				good := false
+				switch key := k.key.(type) {
+				case []byte:
+					good = algorithm == "HS256" && len(key) >= keyBytes
+				case ed25519.PublicKey:
+					good = algorithm == "EdDSA" && len(key) == ed25519.PublicKeySize
+				case *rsa.PublicKey:
+					good = algorithm == "RS256" && key.N.BitLen() >= minRSA && key.E >= 3
+				}
+				if !good {
+					t.Fatalf("%s: %T", algorithm, k.key)
+				}
+			}
+		}
+	})
 }

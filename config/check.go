@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"burrow/auth"
 	"burrow/httpapi"
 )
 
@@ -31,9 +32,15 @@ func (d *decoder) check(c *Config) {
 			d.wrong(clip(strconv.Quote(origin))+` is no origin; write "https://host", "https://host:port", or "*" for every origin`, "http.allowed_origins")
 		}
 	}
+	for _, proxy := range c.HTTP.TrustedProxies {
+		if !httpapi.ValidProxy(proxy) {
+			d.wrong(clip(strconv.Quote(proxy))+` is no address and no network; write "10.0.0.7", "10.0.0.0/8" or "fd00::/8"`, "http.trusted_proxies")
+		}
+	}
 	if n := len(c.Auth.CookieKey); n > 0 && n < 32 {
 		d.wrong("the key is too short to protect the cookies; write 32 characters or more, or leave it empty for a random one", "auth.cookie_key")
 	}
+	d.tokens(c.Auth)
 	if t := c.Admin.Token; t != "" && !httpapi.ValidToken(t) {
 		d.wrong("this is no token; write 32 or more letters, digits and punctuation marks, without spaces, as openssl rand -hex 32 makes them, or leave it empty", "admin.token")
 	}
@@ -68,6 +75,26 @@ func (d *decoder) check(c *Config) {
 	}
 	if scheme, _, is := strings.Cut(c.Store.DSN, "://"); is && scheme != "file" {
 		d.wrong("only SQLite is supported; write a path or a file: URI, or leave it empty", "store.dsn")
+	}
+}
+
+// tokens checks what mode jwt needs; the key file is read at start.
+func (d *decoder) tokens(c auth.Config) {
+	if c.Mode != auth.ModeJWT {
+		return
+	}
+	switch j := c.JWT; {
+	case j.Key == "" && j.KeyFile == "":
+		d.wrong(`auth.mode "jwt" needs the key that tokens are signed with; name its file here, or for HS256 set auth.jwt.key`, "auth.jwt.key_file")
+	case j.Key != "" && j.KeyFile != "":
+		d.wrong("auth.jwt.key is set too; leave one of them empty", "auth.jwt.key_file")
+	case j.Key != "" && j.Algorithm != "HS256":
+		d.wrong("this is for HS256 only; put the public key into a file and name that with auth.jwt.key_file", "auth.jwt.key")
+	case j.Key != "" && len(j.Key) < 32:
+		d.wrong("the secret is too short; write 32 characters or more, as openssl rand -base64 32 makes them", "auth.jwt.key")
+	}
+	if u := c.JWT.LoginURL; u != "" && !validLoginURL(u) {
+		d.wrong("the page cannot send people there; write https://host/path, http://host/path, or a path that begins with one /", "auth.jwt.login_url")
 	}
 }
 
@@ -116,6 +143,19 @@ func validAddr(addr string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// validLoginURL lets nothing through that a browser takes for a script or, as "//host" and
+// "/\host", for another host by accident.
+func validLoginURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || strings.ContainsAny(text, "\\ \t\r\n") {
+		return false
+	}
+	if u.Scheme == "" {
+		return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
+	}
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
 }
 
 func validOrigin(text string) bool {

@@ -213,7 +213,7 @@ func TestShippedFile(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	c, err := Load("", []string{
-		"BURROW_AUTH_COOKIE_KEY=hunter2hunter2hunter2hunter2hunter2", "BURROW_ADMIN_TOKEN=hunter2hunter2hunter2hunter2hunter2", "BURROW_BROKER_NATS_URL=nats://hunter2@a:4222,tls://u:hunter2@b:4222",
+		"BURROW_AUTH_COOKIE_KEY=hunter2hunter2hunter2hunter2hunter2", "BURROW_ADMIN_TOKEN=hunter2hunter2hunter2hunter2hunter2", "BURROW_AUTH_JWT_KEY=hunter2hunter2hunter2hunter2hunter2", "BURROW_BROKER_NATS_URL=nats://hunter2@a:4222,tls://u:hunter2@b:4222",
 		"BURROW_BROKER_REDIS_URL=redis://u:hunter2@cache:6379/0?password=hunter2", "BURROW_BROKER_AMQP_URL=amqp://u:hunter2@mq/vhost", "BURROW_STORE_DSN=file:a.db?_key=hunter2"})
 	if err != nil {
 		t.Fatal(err)
@@ -258,6 +258,7 @@ func TestValuesMustFitOneAnother(t *testing.T) {
 	for pair, want := range map[string]string{
 		"BURROW_HTTP_ADDR=127.0.0.1:0": "", "BURROW_HTTP_ADDR=[::1]:80": "", "BURROW_HTTP_ADDR=8000": "no address", "BURROW_HTTP_ADDR=:65536": "no address", "BURROW_HTTP_ADDR=": "no address",
 		"BURROW_HTTP_ALLOWED_ORIGINS=*,https://a.b:1/": "", "BURROW_HTTP_ALLOWED_ORIGINS=a.b": "no origin", "BURROW_HTTP_ALLOWED_ORIGINS=https://a/x": "no origin",
+		"BURROW_HTTP_TRUSTED_PROXIES=": "", "BURROW_HTTP_TRUSTED_PROXIES=10.0.0.7,fd00::/8,172.16.0.0/12": "", "BURROW_HTTP_TRUSTED_PROXIES=10.0.0.0/33": "no network", "BURROW_HTTP_TRUSTED_PROXIES=proxy": "no network", "BURROW_HTTP_TRUSTED_PROXIES=*": "no network",
 		"BURROW_BROKER_TOPIC_PREFIX=a-b.c_9": "", "BURROW_BROKER_TOPIC_PREFIX=a..b": "no prefix", "BURROW_BROKER_TOPIC_PREFIX=A": "no prefix", "BURROW_BROKER_TOPIC_PREFIX=.a": "no prefix",
 		"BURROW_BROKER_TOPIC_PREFIX=": "no prefix", "BURROW_BROKER_TOPIC_PREFIX=a\n": "no prefix",
 		"BURROW_BROKER_TOPIC_PREFIX=" + strings.Repeat("a", 64): "", "BURROW_BROKER_TOPIC_PREFIX=" + strings.Repeat("a", 65): "no prefix",
@@ -280,6 +281,37 @@ func TestValuesMustFitOneAnother(t *testing.T) {
 	}
 	if _, err := Load("", []string{"BURROW_BROKER_DRIVER=redis", "BURROW_BROKER_REDIS_URL="}); err == nil {
 		t.Error("the chosen broker needs its URL")
+	}
+}
+
+func TestModeJWTNeedsItsKey(t *testing.T) {
+	key := "BURROW_AUTH_JWT_KEY=" + strings.Repeat("x", 32)
+	for _, tt := range []struct {
+		environ []string
+		want    string
+	}{
+		{[]string{key}, ""},
+		{[]string{"BURROW_AUTH_JWT_KEY_FILE=key.pem", "BURROW_AUTH_JWT_ALGORITHM=EdDSA"}, ""},
+		{nil, "auth.jwt.key_file: auth.mode \"jwt\" needs the key"},
+		{[]string{key, "BURROW_AUTH_JWT_KEY_FILE=key.pem"}, "leave one of them empty"},
+		{[]string{key, "BURROW_AUTH_JWT_ALGORITHM=RS256"}, "HS256 only"},
+		{[]string{"BURROW_AUTH_JWT_KEY=hunter2"}, "too short"},
+		{[]string{key, "BURROW_AUTH_JWT_ALGORITHM=none"}, "not one of HS256, EdDSA, RS256"},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=/login?next=/chat"}, ""},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=https://login.example.org/"}, ""},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=javascript:alert(1)"}, "cannot send people there"},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=//evil.example"}, "cannot send people there"},
+		{[]string{key, `BURROW_AUTH_JWT_LOGIN_URL=/\evil.example`}, "cannot send people there"},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=login"}, "cannot send people there"},
+		{[]string{key, "BURROW_AUTH_JWT_LOGIN_URL=https://u:hunter2@login.example.org/"}, "cannot send people there"},
+	} {
+		_, err := Load("", append([]string{"BURROW_AUTH_MODE=jwt"}, tt.environ...))
+		if got := fmt.Sprint(err); tt.want == "" && err != nil || tt.want != "" && (!strings.Contains(got, tt.want) || strings.Contains(got, "hunter2")) {
+			t.Errorf("%q: got %s, want %q", tt.environ, got, tt.want)
+		}
+	}
+	if _, err := Load("", []string{"BURROW_AUTH_JWT_LOGIN_URL=login"}); err != nil {
+		t.Errorf("in mode guest: %v", err) // as with the settings of the brokers that are not chosen
 	}
 }
 

@@ -26,6 +26,9 @@ const (
 
 	minToken = 32
 
+	// challenge says how a token is sent (RFC 6750).
+	challenge = `Bearer realm="burrow"`
+
 	defaultLetters = 50
 	maxLetters     = 200
 )
@@ -86,13 +89,13 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			return next(c)
 		}
 		if wait := s.strangers.wait(c.RealIP(), time.Now()); wait > 0 {
-			return &apiError{code: codeRateLimited, message: "too many wrong tokens from your address; try again later", retry: wait}
+			return s.tooMany("wrong tokens", wait)
 		}
 		given := sha256.Sum256([]byte(bearer(r))) // Of the same length, so that comparing tells nothing.
 		if subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
 			s.strangers.take(c.RealIP(), time.Now())
 			s.log.Warn("a wrong token, or none, at the admin API", "from", c.RealIP())
-			c.Response().Header().Set("WWW-Authenticate", `Bearer realm="burrow"`)
+			c.Response().Header().Set("WWW-Authenticate", challenge)
 			return errNoToken
 		}
 		c.Set("who", "token "+c.RealIP())

@@ -26,11 +26,14 @@ type HTTPConfig struct {
 	// may open WebSockets and sign in: "https://chat.example.org", or "*" for
 	// every origin. Default none.
 	AllowedOrigins []string `toml:"allowed_origins"`
+	// TrustedProxies are the addresses and networks ("10.0.0.0/8") of proxies whose
+	// X-Forwarded-For is believed. Default those of this host.
+	TrustedProxies []string `toml:"trusted_proxies"`
 }
 
 // DefaultHTTPConfig returns the defaults of the [http] table.
 func DefaultHTTPConfig() HTTPConfig {
-	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}}
+	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}, TrustedProxies: []string{"127.0.0.0/8", "::1/128"}}
 }
 
 // EdgeConfig is the [edge] table of config.toml: what one WebSocket may do.
@@ -61,6 +64,13 @@ type EdgeConfig struct {
 	// MaxConnectionsPerUser bounds the WebSockets of one user on this node; 0 is
 	// no limit. Over it the newest is closed with 1013. Default 16.
 	MaxConnectionsPerUser int `toml:"max_connections_per_user" min:"0" max:"1000000"`
+	// UpgradeRate is how many WebSockets a second one address (of IPv6 one /64) may ask
+	// for, for long; 0 is no limit. Over it the upgrade gets 429. Default 50.
+	UpgradeRate float64 `toml:"upgrade_rate" min:"0" max:"1000000"`
+	// UpgradeBurst is how many WebSockets one address may ask for at once. An office or
+	// a carrier has one address for a thousand people with two tabs each, and after a
+	// restart they are all back within 5 s. Default 2000.
+	UpgradeBurst int `toml:"upgrade_burst" min:"1" max:"1000000"`
 }
 
 // DefaultEdgeConfig returns the defaults of the [edge] table.
@@ -75,6 +85,8 @@ func DefaultEdgeConfig() EdgeConfig {
 		PingInterval:          25 * time.Second,
 		MaxConnections:        0,
 		MaxConnectionsPerUser: 16,
+		UpgradeRate:           50,
+		UpgradeBurst:          2000,
 	}
 }
 
@@ -127,13 +139,14 @@ type Presence interface {
 
 // Auth says who is asking. *auth.Auth is one.
 type Auth interface {
-	// Mode is auth.ModeOpen (a client is who it says it is) or auth.ModeGuest (names
-	// are proven by a cookie).
+	// Mode is auth.ModeOpen (a client is who it says it is), auth.ModeGuest (names are
+	// proven by a cookie) or auth.ModeJWT (by a token that was made elsewhere).
 	Mode() string
 	// SignIn claims name for the bearer of cookie (which may be empty) and returns
-	// the cookie to set.
+	// the cookie to set. It is not called in mode jwt.
 	SignIn(ctx context.Context, cookie, name string) (auth.Session, string, error)
-	// Verify returns the session that cookie proves, or auth.ErrNoSession.
+	// Verify returns the session that cookie, or in mode jwt a token, proves, or
+	// auth.ErrNoSession.
 	Verify(ctx context.Context, cookie string) (auth.Session, error)
 	// Renew is Verify, and for a session that is getting old it returns a new one with
 	// its cookie; the new cookie is empty otherwise.
@@ -153,6 +166,8 @@ type Config struct {
 
 	// ListLimit is how many statuses a newcomer gets: presence.list_limit.
 	ListLimit int `toml:"-"`
+	// LoginURL is auth.jwt.login_url: where the page sends people who have no token.
+	LoginURL string `toml:"-"`
 	// ArchivePrivate is store.archive_private: private messages are archived too.
 	ArchivePrivate bool `toml:"-"`
 
@@ -189,6 +204,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Edge.Burst = positive(c.Edge.Burst, edge.Burst)
 	c.Edge.Queue = positive(c.Edge.Queue, edge.Queue)
 	c.Edge.SlowAfter = positive(c.Edge.SlowAfter, edge.SlowAfter)
+	c.Edge.UpgradeBurst = positive(c.Edge.UpgradeBurst, edge.UpgradeBurst)
 	c.Edge.PingInterval = positive(c.Edge.PingInterval, edge.PingInterval)
 	c.History.Buffer = positive(c.History.Buffer, history.Buffer)
 	c.ListLimit = positive(c.ListLimit, 200)
@@ -215,6 +231,11 @@ func (c Config) withDefaults() (Config, error) {
 	for _, raw := range c.HTTP.AllowedOrigins {
 		if _, err := parseOrigin(raw); err != nil && raw != "*" {
 			errs = append(errs, fmt.Errorf("http.allowed_origins: %q is not an origin; write https://host, https://host:port, or \"*\" for every origin", raw))
+		}
+	}
+	for _, raw := range c.HTTP.TrustedProxies {
+		if !ValidProxy(raw) {
+			errs = append(errs, fmt.Errorf("http.trusted_proxies: %q is neither an address nor a network; write 10.0.0.7 or 10.0.0.0/8", raw))
 		}
 	}
 	return c, errors.Join(errs...)

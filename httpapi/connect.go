@@ -15,8 +15,8 @@ import (
 	"burrow/auth"
 )
 
-// cookieName is the cookie that proves a name.
-const cookieName = "burrow_session"
+// refusedSpread is within how long those who were refused together are told to come back.
+const refusedSpread = 5 * time.Second
 
 // connect opens a WebSocket for the user in the path. The order of the checks is part of the
 // protocol: a wrong name is a wrong name for whoever asks.
@@ -38,11 +38,14 @@ func (s *Server) connect(c echo.Context) error {
 	if !s.originAllowed(r) {
 		return errForeignOrigin
 	}
+	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
+		return s.tooMany("connections", wait+rand.N(refusedSpread))
+	}
 	var expires time.Time
 	if s.cfg.Auth.Mode() != auth.ModeOpen {
-		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
+		session, err := s.verify(c)
 		if err != nil {
-			return authError(err)
+			return err
 		}
 		if session.Name != user {
 			return errOtherName
@@ -137,15 +140,6 @@ func (s *Server) originAllowed(r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// cookieOf returns the value of the session cookie, or "".
-func cookieOf(r *http.Request) string {
-	c, err := r.Cookie(cookieName)
-	if err != nil {
-		return ""
-	}
-	return c.Value
 }
 
 // retryReason tells a client of a server that stops when to come back: each at a time of its own,

@@ -673,3 +673,58 @@ func TestPanicEndsOneSession(t *testing.T) {
 	bob.send(`{"content":"well"}`)
 	bob.hears("bob", "", "well")
 }
+
+func TestUpgradesAreLimitedByAddress(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate, c.Edge.UpgradeBurst = 0.01, 3 })
+	alice := n.guest("alice")
+	ask := func(headers ...string) *http.Response {
+		t.Helper()
+		res, body := n.request(t, "GET", "/ws/alice", "", append(headers, upgrade...)...)
+		if code := errorCode(t, body); res.StatusCode == 429 && code != "rate_limited" {
+			t.Errorf("429 %s", code)
+		}
+		return res
+	}
+	n.join(t, "alice", alice)
+	for i := range 2 {
+		if res := ask(); res.StatusCode != 401 {
+			t.Errorf("request %d: %d", i, res.StatusCode)
+		}
+	}
+	res := ask(alice)
+	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); res.StatusCode != 429 || err != nil || s < 90 || s > 110 {
+		t.Errorf("got %d, Retry-After %q; want 429 and when there is room again", res.StatusCode, res.Header.Get("Retry-After"))
+	}
+	if got := n.metric(t, "burrow_edge_limited_total", "connections"); got != 1 {
+		t.Errorf("%v are counted", got)
+	}
+	// What costs nothing is answered all the same, and so is everything but WebSockets.
+	if res, _ := n.request(t, "GET", "/ws/alice", ""); res.StatusCode != 426 {
+		t.Errorf("no upgrade: %d", res.StatusCode)
+	}
+	if res, _ := n.request(t, "GET", "/api/history", "", alice); res.StatusCode != 200 {
+		t.Errorf("history: %d", res.StatusCode)
+	}
+	// Our proxy on this host says for whom it asks; IPv6 addresses of one /64 are one.
+	for i, tt := range []struct {
+		from   string
+		status int
+	}{
+		{"203.0.113.9", 401}, {"2001:db8::1", 401}, {"2001:db8::2", 401}, {"2001:db8::ffff:3", 401}, {"2001:db8::4", 429}, {"2001:db8:0:1::1", 401},
+		{"198.51.100.1, 2001:db8::5", 429}, // Forged, before our proxy.
+	} {
+		if res := ask("X-Forwarded-For: " + tt.from); res.StatusCode != tt.status {
+			t.Errorf("%d: for %s: %d, want %d", i, tt.from, res.StatusCode, tt.status)
+		}
+	}
+}
+
+func TestNoUpgradeLimit(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate, c.Edge.UpgradeBurst = 0, 1 })
+	n.guest("alice")
+	for i := range 10 {
+		if res, body := n.request(t, "GET", "/ws/alice", "", upgrade...); res.StatusCode != 401 {
+			t.Fatalf("connection %d: %d %s", i, res.StatusCode, body)
+		}
+	}
+}

@@ -23,6 +23,7 @@ var statuses = map[string]int{
 	codeInvalidUser:     http.StatusBadRequest,
 	"no_session":        http.StatusUnauthorized,
 	"no_token":          http.StatusUnauthorized,
+	"invalid_token":     http.StatusUnauthorized,
 	"foreign_origin":    http.StatusForbidden,
 	"forbidden":         http.StatusForbidden,
 	"not_found":         http.StatusNotFound,
@@ -60,6 +61,7 @@ var (
 	errUpgradeRequired = &apiError{code: "upgrade_required", message: "this address speaks WebSocket (version 13): connect with a WebSocket client"}
 	errForeignOrigin   = &apiError{code: "foreign_origin", message: "a page of another site may not do this; its origin can be allowed with http.allowed_origins"}
 	errNoSession       = &apiError{code: "no_session", message: "you are not signed in, or no longer: choose a name with POST /api/session"}
+	errTokenMissing    = &apiError{code: "no_session", message: "there is no token: send it as the header Authorization: Bearer …, or as the cookie burrow_token"}
 	errOtherName       = &apiError{code: "forbidden", message: "you are signed in with another name: connect with that name, or sign in again"}
 	errNameTaken       = &apiError{code: "name_taken", message: "somebody else has this name: choose another one"}
 	errTooManyNames    = &apiError{code: "too_many_names", message: "you have taken as many names as one may: go back to one of them"}
@@ -76,14 +78,19 @@ func unavailable(message string, cause error) error {
 	return &apiError{code: codeUnavailable, message: message, retry: time.Second, cause: cause}
 }
 
-func tooManySignIns(wait time.Duration) error {
-	return &apiError{code: codeRateLimited, message: "too many sign-ins from your address; try again later", retry: wait}
+// tooMany refuses an address that has had too many of something, which the metrics count by.
+func (s *Server) tooMany(what string, wait time.Duration) error {
+	s.metrics.limited.WithLabelValues(what).Inc()
+	return &apiError{code: codeRateLimited, message: "too many " + what + " from your address; try again later", retry: wait}
 }
 
 // asAPIError returns what the client is told about err.
 func asAPIError(err error) *apiError {
 	if e := new(apiError); errors.As(err, &e) {
 		return e
+	}
+	if bad := new(auth.TokenError); errors.As(err, &bad) {
+		return &apiError{code: "invalid_token", message: "the token " + bad.Reason}
 	}
 	switch {
 	case errors.Is(err, auth.ErrNoSession):
@@ -135,6 +142,9 @@ func (s *Server) handleError(err error, c echo.Context) {
 		fallthrough
 	case retry > 0:
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(retry.Seconds()))))
+	}
+	if status == http.StatusUnauthorized && s.cfg.Auth.Mode() == auth.ModeJWT {
+		h.Set("WWW-Authenticate", challenge)
 	}
 	if status == http.StatusUpgradeRequired {
 		h.Set("Upgrade", "websocket")

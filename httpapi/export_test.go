@@ -1,6 +1,20 @@
 package httpapi
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetReseedAfter makes s merge the archive again after d instead of 3 s. Before Run only.
 func SetReseedAfter(s *Server, d time.Duration) { s.reseedAfter = d }
+
+// SetFailureBurst makes s answer 429 after n proofs that are worth nothing. Before Run only.
+func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
+
+// Refresh gives proof to the first session that is open on s.
+func Refresh(ctx context.Context, s *Server, proof string) error {
+	s.hub.mu.Lock()
+	sess := s.hub.sessions[0]
+	s.hub.mu.Unlock()
+	return sess.refresh(ctx, proof)
+}

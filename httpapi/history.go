@@ -33,7 +33,7 @@ type historyPage struct {
 // one who asks and another user.
 func (s *Server) history(c echo.Context) error {
 	q := c.QueryParams()
-	me, err := s.reader(c.Request(), q)
+	me, err := s.reader(c, q)
 	if err != nil {
 		return err
 	}
@@ -59,11 +59,12 @@ func (s *Server) history(c echo.Context) error {
 	return writeJSON(c, http.StatusOK, page)
 }
 
-// reader returns who asks: the cookie's user, or in open mode whom client_id names, if anybody.
-func (s *Server) reader(r *http.Request, q url.Values) (string, error) {
+// reader returns who asks: the user of the cookie or token, or in open mode whom client_id names,
+// if anybody.
+func (s *Server) reader(c echo.Context, q url.Values) (string, error) {
 	if s.cfg.Auth.Mode() != auth.ModeOpen {
-		session, err := s.cfg.Auth.Verify(r.Context(), cookieOf(r))
-		return session.Name, authError(err)
+		session, err := s.verify(c)
+		return session.Name, err
 	}
 	raw := q.Get("client_id")
 	if raw == "" {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"burrow/auth"
 )
 
 // chats returns the ids of entries.
@@ -234,11 +236,47 @@ func TestSignInLimiterIsBounded(t *testing.T) {
 	}
 }
 
+// TestOfficeComesBack has a thousand people with two tabs each come from one address within 5 s,
+// as a server that restarts tells them, and half as many more in the 25 s after.
+func TestOfficeComesBack(t *testing.T) {
+	edge := DefaultEdgeConfig()
+	l, now := newHostLimiter(edge.UpgradeRate, edge.UpgradeBurst), time.Now()
+	for i := range 2000 {
+		if wait := l.take("192.0.2.1", now.Add(time.Duration(i)*5*time.Second/2000)); wait > 0 {
+			t.Fatalf("connection %d has to wait for %v", i, wait)
+		}
+	}
+	for i := range 1000 {
+		if wait := l.take("192.0.2.1", now.Add(5*time.Second+time.Duration(i)*25*time.Second/1000)); wait > 0 {
+			t.Fatalf("connection %d of the second wave has to wait for %v", i, wait)
+		}
+	}
+}
+
+func TestFloodOfAddressesIsBounded(t *testing.T) {
+	edge := DefaultEdgeConfig()
+	l, now := newHostLimiter(edge.UpgradeRate, edge.UpgradeBurst), time.Now()
+	for range edge.UpgradeBurst {
+		l.take("2001:db8:ffff::1", now)
+	}
+	for i := range 20_000 {
+		if wait := l.take(fmt.Sprintf("2001:db8:%x:%x::1", i>>16, i&0xffff), now); wait > 0 {
+			t.Fatal("refused a new network")
+		}
+		if len(l.hosts) > maxLimitedHosts {
+			t.Fatalf("keeps %d networks", len(l.hosts))
+		}
+	}
+	if l.take("2001:db8:ffff::2", now) == 0 {
+		t.Error("forgot the network with the greatest debt")
+	}
+}
+
 func TestEveryErrorHasAStatus(t *testing.T) {
 	for _, err := range []error{
 		errInvalidClientID, errInvalidName, errInvalidUser, errUpgradeRequired, errForeignOrigin, errNoSession, errOtherName,
 		errNameTaken, errTooManyNames, errNotJSON, errTooLarge, errDraining, errFull, errStarting,
-		badRequest("x"), unavailable("x", nil), tooManySignIns(time.Second), errors.New("anything"), context.Canceled,
+		badRequest("x"), unavailable("x", nil), errTokenMissing, &auth.TokenError{Reason: "x"}, errors.New("anything"), context.Canceled,
 	} {
 		e := asAPIError(err)
 		if statuses[e.code] < 400 || e.message == "" {

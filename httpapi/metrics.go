@@ -19,6 +19,7 @@ type metrics struct {
 	written    prometheus.Counter
 	closes     *prometheus.CounterVec
 	panics     prometheus.Counter
+	limited    *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -49,9 +50,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "WebSockets that ended, by close code; lost: without one.",
 		}, []string{"code"}),
 		panics: counter("panics_total", "Panics in the code of a session: bugs."),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "burrow", Subsystem: "edge", Name: "limited_total",
+			Help: "Requests that got 429, by what their address had too many of.",
+		}, []string{"limit"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.sessions, m.received, m.published, m.messages, m.repeated, m.seeded, m.deliveries, m.written, m.closes, m.panics,
+		m.limited,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("httpapi: register metrics: %w", err)

@@ -52,6 +52,8 @@ type Server struct {
 	pages      map[string]*asset
 	signIns    *hostLimiter
 	strangers  *hostLimiter // Wrong tokens of the admin API.
+	failures   *hostLimiter // Proofs of a name that are worth nothing.
+	upgrades   *hostLimiter // Nil: none.
 	http       *http.Server
 
 	reseedAfter time.Duration
@@ -99,12 +101,16 @@ func New(cfg Config) (*Server, error) {
 		pages:       pages,
 		signIns:     newHostLimiter(signInRate, signInBurst),
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
+		failures:    newHostLimiter(failureRate, failureBurst),
 		reseedAfter: reseedAfter,
 		refill:      make(chan struct{}, 1),
 		seeded:      make(chan struct{}),
 		stopped:     make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if cfg.Edge.UpgradeRate > 0 {
+		s.upgrades = newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst)
+	}
 	s.melody = s.newMelody()
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -122,7 +128,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.handleError
-	e.IPExtractor = echo.ExtractIPFromXFFHeader() // Believed from loopback and private networks only.
+	e.IPExtractor = s.clientAddress()
 	e.Use(secureHeaders)
 
 	read := []string{http.MethodGet, http.MethodHead}

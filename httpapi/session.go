@@ -36,7 +36,6 @@ type session struct {
 	server  *Server
 	metrics *metrics
 	user    string
-	expires time.Time // Zero: never.
 	conn    *edgeConn
 
 	limit    *rate.Limiter // Of frames; nil: none. The reader's.
@@ -52,6 +51,7 @@ type session struct {
 	written    chan struct{} // Closed when the writer has ended.
 
 	mu         sync.Mutex
+	expires    time.Time // Zero: never.
 	queue      outbox
 	overSince  time.Time // When more than queueLimit live frames began to wait; zero: fewer do.
 	writeSince time.Time // When the write call that runs, or the last one, began.
@@ -250,6 +250,8 @@ func (s *session) pong(data string) {
 // untilTick returns how long the writer may sleep.
 func (s *session) untilTick() time.Duration {
 	next := s.nextPing
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.expires.IsZero() && s.expires.Before(next) {
 		next = s.expires
 	}
@@ -259,18 +261,18 @@ func (s *session) untilTick() time.Duration {
 // tick pings, or ends a session whose time is over.
 func (s *session) tick() {
 	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.expires.IsZero() && !now.Before(s.expires) {
 		s.expires = time.Time{}
-		s.close(closeExpired, reasonExpired)
+		s.closeLocked(closeExpired, reasonExpired, false)
 		return
 	}
 	if now.Before(s.nextPing) {
 		return
 	}
 	s.nextPing = now.Add(s.server.cfg.Edge.PingInterval)
-	s.mu.Lock()
 	s.queue.ping = !s.closing && !s.dead
-	s.mu.Unlock()
 }
 
 // close ends the session with code: what waits is sent first, then the close frame, and the

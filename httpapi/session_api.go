@@ -26,23 +26,34 @@ const maxSignInBody = 1 << 10
 type sessionInfo struct {
 	Mode string `json:"mode"`
 	Name string `json:"name"` // Empty: nobody is signed in.
+	// Login is where one signs in, if that is not here and is known.
+	Login string `json:"login,omitempty"`
 }
 
-// whoAmI answers with how names are proven, and with the name that the cookie proves. It renews
-// a cookie that is getting old, so that who comes back in time keeps their name.
-func (s *Server) whoAmI(c echo.Context) error {
-	info := sessionInfo{Mode: s.cfg.Auth.Mode()}
-	if cookie := cookieOf(c.Request()); info.Mode != auth.ModeOpen && cookie != "" {
-		session, renewed, err := s.cfg.Auth.Renew(c.Request().Context(), cookie)
-		if err != nil && !errors.Is(err, auth.ErrNoSession) {
-			return authError(err)
-		}
-		if renewed != "" {
-			setCookie(c, session, renewed)
-		}
-		info.Name = session.Name
+// answerSession says how names are proven and who is asking: name, or "" for nobody.
+func (s *Server) answerSession(c echo.Context, name string) error {
+	info := sessionInfo{Mode: s.cfg.Auth.Mode(), Name: name}
+	if info.Mode == auth.ModeJWT {
+		info.Login = s.cfg.LoginURL
 	}
 	return writeJSON(c, http.StatusOK, info)
+}
+
+// whoAmI answers with how names are proven, and with the name that the request proves. It renews
+// a guest's cookie that is getting old, so that who comes back in time keeps their name.
+func (s *Server) whoAmI(c echo.Context) error {
+	name := ""
+	if proof := s.proofOf(c.Request()); s.cfg.Auth.Mode() != auth.ModeOpen && proof != "" {
+		session, renewed, err := s.cfg.Auth.Renew(c.Request().Context(), proof)
+		if err := s.judge(c, proof, err); err != nil && !errors.Is(err, auth.ErrNoSession) {
+			return err
+		}
+		if renewed != "" {
+			setCookie(c, guestCookie, session, renewed)
+		}
+		name = session.Name
+	}
+	return s.answerSession(c, name)
 }
 
 // signIn claims a name and sets the cookie that proves it.
@@ -55,32 +66,49 @@ func (s *Server) signIn(c echo.Context) error {
 		return errForeignOrigin
 	}
 	if wait := s.signIns.take(c.RealIP(), time.Now()); wait > 0 {
-		return tooManySignIns(wait)
+		return s.tooMany("sign-ins", wait)
+	}
+	if s.cfg.Auth.Mode() == auth.ModeJWT {
+		return s.keepToken(c)
 	}
 	name, err := readName(c)
 	if err != nil {
 		return err
 	}
-	mode := s.cfg.Auth.Mode()
-	if mode == auth.ModeOpen {
+	if s.cfg.Auth.Mode() == auth.ModeOpen {
 		if name, err = auth.ValidName(name); err != nil {
 			return err
 		}
-		return writeJSON(c, http.StatusOK, sessionInfo{mode, name})
+		return s.answerSession(c, name)
 	}
-	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), cookieOf(r), name)
+	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), s.proofOf(r), name)
 	if err != nil {
 		return authError(err)
 	}
-	setCookie(c, session, cookie)
-	return writeJSON(c, http.StatusOK, sessionInfo{mode, session.Name})
+	setCookie(c, guestCookie, session, cookie)
+	return s.answerSession(c, session.Name)
+}
+
+// keepToken makes a cookie of the token in the header, which a script of the operator's login has,
+// and which the WebSocket of a page cannot send. No other site can send that header for somebody.
+func (s *Server) keepToken(c echo.Context) error {
+	token := bearer(c.Request())
+	if token == "" {
+		return errTokenMissing
+	}
+	session, err := s.verify(c)
+	if err != nil {
+		return err
+	}
+	setCookie(c, tokenCookie, session, token)
+	return s.answerSession(c, session.Name)
 }
 
 // setCookie gives the browser the cookie that proves session.
-func setCookie(c echo.Context, session auth.Session, cookie string) {
+func setCookie(c echo.Context, name string, session auth.Session, value string) {
 	c.SetCookie(&http.Cookie{
-		Name:     cookieName,
-		Value:    cookie,
+		Name:     name,
+		Value:    value,
 		Path:     "/",
 		Expires:  session.Expires,
 		HttpOnly: true,

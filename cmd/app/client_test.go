@@ -229,7 +229,11 @@ func (c *client) awaitMessages(n int) {
 // find waits for a frame that matches, leaving out the first n. It looks at each
 // frame once, in order. It may be called in goroutines of the test.
 func (c *client) find(n int, match func(frame) bool) (frame, error) {
-	deadline := time.NewTimer(patience)
+	return c.findWithin(patience, n, match)
+}
+
+func (c *client) findWithin(bound time.Duration, n int, match func(frame) bool) (frame, error) {
+	deadline := time.NewTimer(bound)
 	defer deadline.Stop()
 	for {
 		c.mu.Lock()

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // TestPage has people talk through the page, in a real browser.
@@ -30,6 +34,7 @@ func TestPage(t *testing.T) {
 		bob.quiet("409") // the name that was taken
 	})
 	t.Run("phone", func(t *testing.T) { phone(t, browser) })
+	t.Run("token", func(t *testing.T) { elsewhere(t, browser) })
 	t.Run("restart", func(t *testing.T) {
 		for _, b := range []*broker{memory, embedded} {
 			t.Run(b.String(), func(t *testing.T) { restart(t, browser, b) })
@@ -189,5 +194,75 @@ func phone(t *testing.T, browser context.Context) {
 	bob.await("the answer", says("alice", "so it is"))
 	p.fits()
 	p.shot("private")
+	p.quiet()
+}
+
+// elsewhere has somebody come who signs in on another page of the same site, which leaves
+// tokens as cookies.
+func elsewhere(t *testing.T, browser context.Context) {
+	const secret = "the login and Burrow share this secret"
+	addr := install(t, memory, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY="+secret, "BURROW_AUTH_JWT_LOGIN_URL=/login").start(t).addr
+	p := openTab(t, browser, addr)
+	p.shows(hook("sign-in-elsewhere"))
+	if got := look[string](p, "document.querySelector("+quote(hook("login"))+").getAttribute('href')"); got != "/login" {
+		t.Errorf("the page sends people to %q, want /login", got)
+	}
+	p.fits()
+	p.shot("welcome")
+
+	// What a script of the login does. In whole seconds, cut off.
+	now := time.Now()
+	signIn := func(ttl time.Duration) {
+		t.Helper()
+		claims := jwt.MapClaims{"sub": "ada", "aud": "burrow", "exp": now.Add(ttl).Unix()}
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.do(chromedp.Evaluate[chromedp.Void]("window.signedIn = 0; fetch('/api/session', {method: 'POST', headers: {authorization: 'Bearer " + token + "'}}).then((r) => { window.signedIn = r.status }); undefined"))
+		p.await("the token is taken", "window.signedIn === 200")
+	}
+	signIn(7 * time.Second)
+	if look[bool](p, "document.cookie.includes('burrow_token')") {
+		t.Error("scripts can read the token")
+	}
+	p.click(hook("try-again"))
+	p.shows(hook("user", user("ada")))
+	if look[bool](p, "Boolean(document.querySelector("+quote(hook("switch-name"))+"))") {
+		t.Error("the page offers another name")
+	}
+	p.say("hello")
+	p.typeIn(hook("composer"), "a draft")
+
+	// The login has renewed the cookie by the time the first token is over: the chat goes on.
+	signIn(12 * time.Second)
+	ended := func(sessions string) bool {
+		res, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(body), `burrow_edge_closes_total{code="4401"} `+sessions+"\n")
+	}
+	eventually(t, patience, "the first token is over", func() bool { return ended("1") })
+	p.await("the page is connected again", "document.querySelector('.heading p').textContent.includes('online')")
+	if got := look[string](p, "document.querySelector("+quote(hook("composer"))+").value"); got != "a draft" {
+		t.Errorf("of what was typed %q is left", got)
+	}
+	p.reads("hello")
+
+	// It has not when the second one is.
+	p.shows(hook("sign-in-elsewhere"))
+	if got := p.text(hook("sign-in-elsewhere")); !strings.Contains(got, "Your session has ended") {
+		t.Errorf("the page says %q", got)
+	}
+	if !ended("2") {
+		t.Error("the second session did not end with its token")
+	}
+	p.shot("ended")
 	p.quiet()
 }

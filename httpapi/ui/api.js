@@ -34,7 +34,10 @@ async function call(path, options = {}) {
   throw new ApiError(res.status, error.code ?? '', sentence(error.message ?? '') || `The server answered ${res.status}. Please try again later.`);
 }
 
-/** getSession returns {mode: "guest"|"open", name}; name is '' when none is held. */
+/**
+ * getSession returns {mode: "guest"|"jwt"|"open", name, login}; name is '' when none is held.
+ * In mode jwt one signs in elsewhere: at the address login, if there is one.
+ */
 export const getSession = () => call('/api/session');
 
 /** postSession asks for a name and returns {mode, name} with the name as granted. */

@@ -11,6 +11,7 @@ import { Root } from './views.js';
 
 const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
 const FRAME = 16; // ms; a burst of frames is drawn once
+const ENDED = 'Your session has ended.';
 
 // localStorage may be full or forbidden; the page works without it.
 const storage = {
@@ -43,14 +44,14 @@ const app = {
   phase: 'boot', // boot, name, chat
   trouble: '', // why the boot is stuck
   mode: 'guest',
+  login: '', // where one signs in, in mode jwt
   form: null, // {name, error, busy}; over the chat while a name is being switched
   chat: null,
   connection: null,
 
   async boot() {
     try {
-      const session = await getSession();
-      app.mode = session.mode;
+      const session = await app.session();
       const known = session.name || (session.mode === 'open' ? storage.get('burrow.name') : '');
       if (known) app.enter(known);
       else app.ask('');
@@ -61,7 +62,22 @@ const app = {
     }
   },
 
-  /** ask shows the name form, with an error if there is a reason for asking. */
+  /** session asks the server who one is, and how it knows. */
+  async session() {
+    const session = await getSession();
+    app.mode = session.mode;
+    app.login = session.login ?? '';
+    return session;
+  },
+
+  /** again is for who has signed in elsewhere meanwhile. */
+  again() {
+    app.form = null;
+    app.draw();
+    app.boot();
+  },
+
+  /** ask shows the name form, or in mode jwt where to sign in, with an error if there is a reason for asking. */
   ask(error, name = '') {
     app.form = { name, error, busy: false };
     if (!app.chat) app.phase = 'name';
@@ -104,7 +120,7 @@ const app = {
       // 1009: the frame was too big, and there is only ever one in flight.
       closed: ({ code, reason }) => chat.closed(whyClosed(code, reason), code !== 1009),
       changed: app.changed,
-      signedOut: () => app.signedOut('Your session has ended. Please enter your name again.', name),
+      signedOut: () => app.expired(name),
       mayRetry: () => app.mayRetry(name),
     });
     const chat = new Chat({
@@ -122,6 +138,19 @@ const app = {
     connection.start();
   },
 
+  // The token of mode jwt has run out. The login may have put a fresh one into the
+  // cookie meanwhile: then the chat goes on.
+  async expired(name) {
+    if (app.mode === 'jwt') {
+      const session = await app.session().catch(() => null);
+      if (app.chat?.me !== name) return;
+      if (!session || session.name === name) app.connection.start();
+      else app.signedOut(ENDED, name);
+      return;
+    }
+    app.signedOut(`${ENDED} Please enter your name again.`, name);
+  },
+
   signedOut(error, name) {
     app.leave();
     app.ask(error, name);
@@ -132,9 +161,13 @@ const app = {
   // only if it is refused has the person to choose.
   async mayRetry(name) {
     try {
-      const session = await getSession();
-      app.mode = session.mode;
-      if (session.name !== name) await postSession(name);
+      const session = await app.session();
+      if (session.name === name) return true;
+      if (app.mode === 'jwt') {
+        if (app.chat?.me === name) app.signedOut(ENDED, name);
+        return false;
+      }
+      await postSession(name);
       return true;
     } catch (err) {
       const refused = err instanceof ApiError && [400, 401, 403, 409].includes(err.status);

@@ -9,12 +9,28 @@ const PHONE = '(max-width: 640px)'; // as in style.css
 
 /** Root is the whole page; `app` is the object of app.js. */
 export function Root({ app }) {
+  if (app.form && app.mode === 'jwt') return html`<${SignInElsewhere} app=${app} />`;
   if (app.form) return html`<${NameForm} app=${app} />`;
   if (app.phase === 'chat') return html`<${ChatPage} key=${app.chat.me} app=${app} />`;
   return html`<main class="welcome">
     <div class="card" role="status">
       <${Logo} />
       ${app.trouble ? html`<p>${app.trouble}</p><p class="hint">Trying again…</p>` : html`<p class="hint">One moment…</p>`}
+    </div>
+  </main>`;
+}
+
+// SignInElsewhere is for servers that know people by another login.
+function SignInElsewhere({ app }) {
+  return html`<main class="welcome">
+    <div class="card" data-testid="sign-in-elsewhere">
+      <${Logo} />
+      <h1>Please sign in</h1>
+      ${app.form.error && html`<p class="error" role="alert">${app.form.error}</p>`}
+      ${app.login
+        ? html`<p class="hint">You need your account to join the conversation.</p><a class="primary" data-testid="login" href=${app.login}>Sign in</a>`
+        : html`<p class="hint">This chat belongs to another site. Sign in there, then come back.</p>`}
+      <button type="button" class="quiet" data-testid="try-again" onClick=${app.again}>Try again</button>
     </div>
   </main>`;
 }
@@ -170,7 +186,7 @@ function Sidebar({ app, open, phone, pick, nav }) {
     </div>
     <div class="self">
       <${Avatar} small name=${chat.me} /><span class="name"><bdi>${chat.me}</bdi></span>
-      <button type="button" class="quiet" data-testid="switch-name" onClick=${() => app.ask('')}>Switch name</button>
+      ${app.mode !== 'jwt' && html`<button type="button" class="quiet" data-testid="switch-name" onClick=${() => app.ask('')}>Switch name</button>`}
     </div>
   </nav>`;
 }

@@ -1,0 +1,88 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"burrow/auth"
+)
+
+const (
+	guestCookie = "burrow_session" // Ours.
+	tokenCookie = "burrow_token"   // Of the operator's login, or put there by POST /api/session.
+)
+
+const (
+	// When a key is changed, everyone in an office comes with a token that has become worthless,
+	// and each page asks twice.
+	failureRate  = 10.0 // Worthless proofs a second, of one address.
+	failureBurst = 2000
+)
+
+// proofOf returns what r proves a name with, or "". In mode jwt a program sends its token in a
+// header; the WebSocket of a page cannot, and has it in a cookie. It is never in the query, which
+// ends up in the logs of every proxy.
+func (s *Server) proofOf(r *http.Request) string {
+	name := guestCookie
+	if s.cfg.Auth.Mode() == auth.ModeJWT {
+		if token := bearer(r); token != "" {
+			return token
+		}
+		name = tokenCookie
+	}
+	c, err := r.Cookie(name)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// verify returns the session of who asks.
+func (s *Server) verify(c echo.Context) (auth.Session, error) {
+	proof := s.proofOf(c.Request())
+	session, err := s.cfg.Auth.Verify(c.Request().Context(), proof)
+	return session, s.judge(c, proof, err)
+}
+
+// judge returns what err, of verifying proof, means for who asks. Too many worthless proofs get 429;
+// a good one always passes, or a broken program could lock out everyone who shares its address, and
+// no key is ever guessed at any rate.
+func (s *Server) judge(c echo.Context, proof string, err error) error {
+	switch {
+	case !errors.Is(err, auth.ErrNoSession):
+		return authError(err)
+	case proof != "":
+		if wait := s.failures.take(c.RealIP(), time.Now()); wait > 0 {
+			return s.tooMany("invalid sessions", wait)
+		}
+	case s.cfg.Auth.Mode() == auth.ModeJWT:
+		return errTokenMissing
+	}
+	return err
+}
+
+// refresh lets the session go on for as long as a fresh proof of the same user is good: the token,
+// or a guest's cookie. The end never moves closer. The errors are those of connecting; they change
+// nothing. It is safe for concurrent use.
+func (s *session) refresh(ctx context.Context, proof string) error {
+	fresh, err := s.server.cfg.Auth.Verify(ctx, proof)
+	switch {
+	case err != nil:
+		return authError(err)
+	case fresh.Name != s.user:
+		return errOtherName
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.dead {
+		return errNoSession // Too late.
+	}
+	if fresh.Expires.After(s.expires) {
+		s.expires = fresh.Expires // The writer looks again when the old time has come.
+	}
+	return nil
+}
