@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -81,6 +82,8 @@ func newAMQPDriver(ctx context.Context, cfg Config) (driver, error) {
 func (d *amqpDriver) features() Features { return Features{Durable: true, Shared: true} }
 
 // ping opens a channel on both connections: a round trip on each.
+func (d *amqpDriver) fits(string, *message.Message) error { return nil }
+
 func (d *amqpDriver) ping(ctx context.Context) error {
 	links := []*amqpLink{d.writing, d.reading}
 	answers := make(chan error, len(links))

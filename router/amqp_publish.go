@@ -68,9 +68,13 @@ func (d *amqpDriver) publish(ctx context.Context, topic string, delivery Deliver
 			// The server ends a channel with these for what one message does, maybe one
 			// of another call.
 			switch amqpCode(err) {
-			case amqp.AccessRefused, amqp.PreconditionFailed, amqp.ContentTooLarge:
+			case amqp.AccessRefused:
 				if refused++; refused > 1 {
 					return amqpExplain("exchange "+topic, err)
+				}
+			case amqp.PreconditionFailed, amqp.ContentTooLarge:
+				if refused++; refused > 1 {
+					return fmt.Errorf("rabbitmq refuses the message: %w", err)
 				}
 			}
 		}

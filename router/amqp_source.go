@@ -11,15 +11,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	wamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 const (
-	amqpBeat       = time.Second     // how long next waits for a first message
-	amqpCheckEvery = 5 * time.Second // how soon lost events are noticed
+	amqpBeat = time.Second // how long next waits for a first message
+	// amqpBindEvery is how soon lost events are noticed, and how soon a source is heard
+	// again whose exchange was deleted.
+	amqpBindEvery = 5 * time.Second
+	// amqpMarkTimeout is short: the mark may as well be set later.
+	amqpMarkTimeout = time.Second
 )
 
 // amqpSource is one consumer on a channel of its own. Closing the channel gives
@@ -34,9 +38,9 @@ type amqpSource struct {
 	deliveries <-chan amqp.Delivery
 	closed     <-chan *amqp.Error
 	cancelled  <-chan string
+	bound      time.Time // when the queue was bound last
+	marked     bool      // the mark of the queue has its message
 	tags       amqpTags
-	// Events only: when the queue was looked at, and when next was called.
-	checked, called time.Time
 }
 
 func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error) {
@@ -53,24 +57,21 @@ func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error
 		} else {
 			s.queue += "." + strings.ToLower(rand.Text())
 		}
-		if len(s.queue) > amqpMaxName {
-			return nil, fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", s.queue, amqpMaxName)
+		if mark := amqpMarkOf(s.queue); len(mark) > amqpMaxName {
+			return nil, fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", mark, amqpMaxName)
 		}
 	}
-	err = d.within(ctx, func() error { return s.start(conn, resumed) }, func() { _ = s.ch.Close() })
+	err = d.within(ctx, func() error { return s.start(ctx, conn, resumed) }, func() { _ = s.ch.Close() })
 	if err != nil {
 		return nil, err
 	}
 	if sub.delivery == Event {
 		sub.cursor = s.queue
 	}
-	if !resumed {
-		s.checked, s.called = time.Now(), time.Now()
-	}
 	return s, nil
 }
 
-func (s *amqpSource) start(conn *amqpConn, resumed bool) (err error) {
+func (s *amqpSource) start(ctx context.Context, conn *amqpConn, resumed bool) (err error) {
 	if resumed {
 		if err := s.look(conn); err != nil {
 			return err
@@ -88,11 +89,14 @@ func (s *amqpSource) start(conn *amqpConn, resumed bool) (err error) {
 	s.cancelled = s.ch.NotifyCancel(make(chan string, 1))
 	var args amqp.Table
 	if s.sub.delivery == Event {
-		if _, err := s.ch.QueueDeclare(s.queue, true, false, false, false, amqpEventArgs); err != nil {
+		if _, err := s.ch.QueueDeclare(s.queue, true, false, false, false, amqpEventArgs(s.sub.topic, s.queue)); err != nil {
 			return amqpExplain("queue "+s.queue, err)
 		}
 		if err := s.ch.QueueBind(s.queue, "", s.sub.topic, false, nil); err != nil {
 			return amqpExplain("queue "+s.queue, err)
+		}
+		if err := s.mark(ctx); err != nil {
+			return err
 		}
 		// RabbitMQ may still believe in a consumer whose connection is dead: the newest
 		// one goes first.
@@ -105,7 +109,82 @@ func (s *amqpSource) start(conn *amqpConn, resumed bool) (err error) {
 	if err != nil {
 		return amqpExplain("queue "+s.queue, err)
 	}
+	s.bound = time.Now()
 	return nil
+}
+
+// bind binds the queue once more. Whoever deletes the exchange deletes the binding
+// without a word, and a publisher may have made the exchange again.
+func (s *amqpSource) bind(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	err := s.drv.within(ctx, func() error {
+		if err := s.ch.QueueBind(s.queue, "", s.sub.topic, false, nil); err != nil || s.sub.delivery == Task {
+			return err
+		}
+		return s.mark(ctx)
+	}, nil)
+	if amqpCode(err) == amqp.NotFound && s.sub.delivery == Event {
+		s.drv.log.Warn("events may be gone that this node has not seen: their exchange was deleted", "topic", s.sub.topic, "function", s.sub.group)
+		s.sub.gap()
+	}
+	s.bound = time.Now()
+	return err
+}
+
+// mark notices what RabbitMQ says nothing of. Beside the queue of an event
+// subscription is another one, which holds one message, the mark. The queue outlives a
+// restart of the server and the events in it do not: the mark is gone then too. And an
+// event that the full queue drops goes there: then it holds more.
+func (s *amqpSource) mark(ctx context.Context) error {
+	mark := amqpMarkOf(s.queue)
+	q, err := s.ch.QueueDeclare(mark, true, false, false, false, amqpMarkArgs) // also renews its time
+	if err != nil {
+		return amqpExplain("queue "+mark, err)
+	}
+	if q.Messages == 1 && s.marked {
+		return nil
+	}
+	why := ""
+	switch {
+	case q.Messages > 0:
+		why = "the function is slower than its publishers"
+		if _, err := s.ch.QueuePurge(mark, false); err != nil {
+			return amqpExplain("queue "+mark, err)
+		}
+	case s.marked:
+		why = "rabbitmq was started again"
+	}
+	if why != "" {
+		s.drv.log.Warn("events may be gone that this node has not seen: "+why, "topic", s.sub.topic, "function", s.sub.group)
+		s.sub.gap()
+	}
+	exchange := amqpMarkOf(s.sub.topic)
+	if err := s.ch.ExchangeDeclare(exchange, amqp.ExchangeDirect, true, true, false, false, nil); err != nil {
+		return amqpExplain("exchange "+exchange, err)
+	}
+	if err := s.ch.QueueBind(mark, mark, exchange, false, nil); err != nil {
+		return amqpExplain("queue "+mark, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, amqpMarkTimeout)
+	defer cancel()
+	s.marked = s.drv.publishMark(ctx, exchange, mark) == nil // else the next time
+	return nil
+}
+
+// publishMark uses the other connection: one that publishes is stopped when memory
+// is short.
+func (d *amqpDriver) publishMark(ctx context.Context, exchange, mark string) error {
+	conn, err := d.writing.get(ctx)
+	if err != nil {
+		return err
+	}
+	ch, err := newAMQPChannel(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ch.Close() }()
+	return ch.send(ctx, exchange, mark, true, []amqp.Publishing{{DeliveryMode: amqp.Transient}})
 }
 
 // look warns if the queue of an event subscription is gone. On a channel of its
@@ -122,47 +201,14 @@ func (s *amqpSource) look(conn *amqpConn) error {
 		s.sub.gap()
 		return nil
 	}
+	s.marked = true // or has lost its message since
 	return err
 }
 
-// check tells of a gap if the queue of an event subscription is full: RabbitMQ then
-// drops the oldest for each new one, and says nothing.
-func (s *amqpSource) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	var waiting int
-	err := s.drv.within(ctx, func() error {
-		conn := s.drv.reading.now()
-		if conn == nil {
-			return amqp.ErrClosed
-		}
-		ch, err := conn.Channel()
-		if err != nil {
-			return err
-		}
-		defer func() { _ = ch.Close() }()
-		queue, err := ch.QueueDeclarePassive(s.queue, true, false, false, false, nil)
-		waiting = queue.Messages
-		return err
-	}, nil)
-	if err != nil {
-		return err
-	}
-	s.checked = time.Now()
-	if waiting >= amqpEventQueue-s.sub.window { // so many may have left it since it was full
-		s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
-		s.sub.gap()
-	}
-	return nil
-}
-
 func (s *amqpSource) next(ctx context.Context, most int) ([]*delivered, error) {
-	if s.sub.delivery == Event {
-		slow := time.Since(s.called) > 2*amqpBeat // what came in between would not wait for the next check
-		if s.called = time.Now(); slow || time.Since(s.checked) > amqpCheckEvery {
-			if err := s.check(ctx); err != nil {
-				return nil, err
-			}
+	if time.Since(s.bound) >= amqpBindEvery {
+		if err := s.bind(ctx); err != nil {
+			return nil, err
 		}
 	}
 	timer := time.NewTimer(amqpBeat)
@@ -234,10 +280,14 @@ func amqpMessage(d amqp.Delivery) *message.Message {
 		id = d.MessageId // a program without Watermill sent it
 	}
 	if id == "" {
-		id = watermill.NewUUID()
+		// The same at each delivery, lest one message that fails becomes many dead letters.
+		id = uuid.NewSHA1(uuid.Nil, append(d.Timestamp.UTC().AppendFormat(nil, time.RFC3339), d.Body...)).String()
 	}
 	msg := message.NewMessage(id, d.Body)
 	for key, value := range d.Headers {
+		if amqpOwnHeader(key) {
+			continue // it would be an instruction, or an error, when the message is published again
+		}
 		switch v := value.(type) {
 		case string:
 			msg.Metadata[key] = v
@@ -318,6 +368,9 @@ func (s *amqpSource) remove() error {
 		defer func() { _ = ch.Close() }()
 	}
 	_, err := ch.QueueDelete(s.queue, false, false, false)
+	if err == nil {
+		_, err = ch.QueueDelete(amqpMarkOf(s.queue), false, false, false)
+	}
 	return err
 }
 

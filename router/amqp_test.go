@@ -597,7 +597,8 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 		"id as property": {pub: amqp.Publishing{MessageId: "prop"}, id: "prop"},
 		"id is a number": {pub: amqp.Publishing{Headers: amqp.Table{id: int32(7)}}, poison: true},
 		"id is a table":  {pub: amqp.Publishing{Headers: amqp.Table{id: amqp.Table{"a": "b"}}, MessageId: "prop"}, id: "prop", poison: true},
-		"delivery count": {pub: amqp.Publishing{Headers: amqp.Table{id: "one", "x-delivery-count": int64(3)}}, id: "one", meta: map[string]string{"x-delivery-count": "3"}},
+		"delivery count": {pub: amqp.Publishing{Headers: amqp.Table{id: "one", "x-delivery-count": int64(3)}}, id: "one", meta: map[string]string{"x-delivery-count": ""}},
+		"instructions":   {pub: amqp.Publishing{Headers: amqp.Table{id: "four", "CC": []any{"x"}, "BCC": []any{"y"}, "x-death": "none"}}, id: "four", meta: map[string]string{"CC": "", "BCC": "", "x-death": ""}},
 		"poison mark":    {pub: amqp.Publishing{Headers: amqp.Table{id: "two", metaPoison: "no"}}, id: "two"},
 		"headers of any type": {
 			pub: amqp.Publishing{Headers: amqp.Table{
@@ -646,16 +647,25 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 				if reason := got.Metadata.Get(metaPoison); (reason != "") != test.poison {
 					t.Errorf("poison: %q, want %v", reason, test.poison)
 				}
-				if delivery == Task {
-					delete(test.meta, "x-delivery-count") // the mover starts the count anew
-				}
 				for key, want := range test.meta {
 					if got := got.Metadata.Get(key); got != want {
 						t.Errorf("header %s: %q, want %q", key, got, want)
 					}
 				}
+				if err := b.drv.publish(t.Context(), topic, delivery, []*message.Message{message.NewMessage("again", nil), got}); err != nil {
+					t.Errorf("published again, as a dead letter is: %v", err)
+				}
 			})
 		}
+	}
+}
+
+func TestAMQPMessageWithoutIDKeepsItsOwn(t *testing.T) {
+	first := amqpMessage(amqp.Delivery{Body: []byte("a"), DeliveryTag: 1})
+	again := amqpMessage(amqp.Delivery{Body: []byte("a"), DeliveryTag: 2, Redelivered: true, Headers: amqp.Table{"x-delivery-count": int64(1)}})
+	other := amqpMessage(amqp.Delivery{Body: []byte("b"), DeliveryTag: 3})
+	if first.UUID != again.UUID || first.UUID == other.UUID {
+		t.Errorf("ids %q, %q when it came again, %q of another one", first.UUID, again.UUID, other.UUID)
 	}
 }
 

@@ -22,7 +22,10 @@ import (
 //
 // An event subscription is a queue <topic>.<group>.<random>. It is neither
 // exclusive nor auto-deleted, so that it keeps its events during a cut of the
-// connection; the server deletes it when nobody has read it for a minute.
+// connection; the server deletes it when nobody has read it for a minute. Beside it
+// is the queue <topic>.<group>.<random>.mark, where it drops what it has no room for,
+// through the exchange <topic>.mark: the default exchange would need a permission for
+// another name.
 const (
 	amqpEventExpires = time.Minute
 	amqpEventQueue   = 10_000 // events waiting; over it the oldest go
@@ -35,16 +38,27 @@ const amqpUnrouted = "unrouted"
 
 func amqpUnroutedOf(topic string) string     { return topic + "." + amqpUnrouted }
 func amqpQueueOf(topic, group string) string { return topic + "." + group }
+func amqpMarkOf(queue string) string         { return queue + ".mark" }
 
 var (
 	amqpUnroutedArgs = amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
-	amqpEventArgs    = amqp.Table{
-		amqp.QueueTypeArg:     amqp.QueueTypeClassic,
-		amqp.QueueTTLArg:      int32(amqpEventExpires / time.Millisecond),
-		amqp.QueueMaxLenArg:   int32(amqpEventQueue),
-		amqp.QueueOverflowArg: amqp.QueueOverflowDropHead,
+	amqpMarkArgs     = amqp.Table{
+		amqp.QueueTypeArg:   amqp.QueueTypeClassic,
+		amqp.QueueTTLArg:    int32(amqpEventExpires / time.Millisecond),
+		amqp.QueueMaxLenArg: int32(2), // more than one says all
 	}
 )
+
+func amqpEventArgs(topic, queue string) amqp.Table {
+	return amqp.Table{
+		amqp.QueueTypeArg:           amqp.QueueTypeClassic,
+		amqp.QueueTTLArg:            int32(amqpEventExpires / time.Millisecond),
+		amqp.QueueMaxLenArg:         int32(amqpEventQueue),
+		amqp.QueueOverflowArg:       amqp.QueueOverflowDropHead,
+		"x-dead-letter-exchange":    amqpMarkOf(topic),
+		"x-dead-letter-routing-key": amqpMarkOf(queue),
+	}
+}
 
 func amqpTaskArgs(topic string) amqp.Table {
 	return amqp.Table{
@@ -260,14 +274,21 @@ func (c *amqpChannel) collect(ctx context.Context, topic, group string) (int, er
 	return n, last.Ack(true)
 }
 
+// amqpOwnHeader tells if RabbitMQ takes a header for an instruction, or adds it itself.
+func amqpOwnHeader(key string) bool {
+	switch key {
+	case "CC", "BCC", "x-delivery-count", "x-death":
+		return true
+	}
+	return strings.HasPrefix(key, "x-first-death-") || strings.HasPrefix(key, "x-last-death-")
+}
+
 // amqpForward returns d to be published again, without what the broker would take
 // for instructions or has added itself.
 func amqpForward(d amqp.Delivery) amqp.Publishing {
 	headers := make(amqp.Table, len(d.Headers))
 	for key, value := range d.Headers {
-		switch {
-		case key == "CC", key == "BCC", key == "x-delivery-count", key == "x-death",
-			strings.HasPrefix(key, "x-first-death-"), strings.HasPrefix(key, "x-last-death-"):
+		if amqpOwnHeader(key) {
 			continue
 		}
 		if (amqp.Table{key: value}).Validate() != nil {

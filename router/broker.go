@@ -59,6 +59,9 @@ type driver interface {
 	// publish returns nil once the broker has stored every message, in order. It
 	// waits no longer than ctx.
 	publish(ctx context.Context, topic string, d Delivery, msgs []*message.Message) error
+	// fits returns ErrTooLarge for a message that publish would refuse for its size,
+	// though it is not over Config.MaxMessageBytes.
+	fits(topic string, msg *message.Message) error
 	// declare makes the topic exist, and for a task the queue of group, so that
 	// what is published from now on waits for its worker.
 	declare(ctx context.Context, topic string, d Delivery, group string) error

@@ -89,6 +89,8 @@ func newMemoryDriver(bus *Memory, log *slog.Logger) *memoryDriver {
 
 func (d *memoryDriver) features() Features { return Features{} }
 
+func (d *memoryDriver) fits(string, *message.Message) error { return nil }
+
 func (d *memoryDriver) ping(context.Context) error {
 	if d.closed.Load() {
 		return errMemoryClosed

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -19,21 +18,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The limits of the streams: one for all events, and one for each type of task, so
-// that tasks which wait for their worker are in nobody else's way. Tasks are kept by
-// limits and not by interest, so that one published before its first worker waits; a
-// full stream refuses new tasks and never eats waiting ones. Events only bridge a
-// short cut.
+// The limits of the streams. Each type has one of its own, so that tasks which wait
+// for their worker are in nobody else's way, and a hole in the numbers of a stream of
+// events shows a reader that some are gone. Tasks are kept by limits and not by
+// interest, so that one published before its first worker waits; a full stream refuses
+// new tasks and never eats waiting ones, however old. Events only bridge a short cut.
 const (
-	natsTaskAge       = 7 * 24 * time.Hour
 	natsEventAge      = time.Minute
 	natsEventBytes    = 64 << 20
 	natsTaskDuplicate = 2 * time.Minute
-	natsMaxAckPending = 10_000 // of all workers of a function together; each has some hundred
-	natsMaxPending    = 4000   // unconfirmed publishes of this process
+	natsMaxAckPending = 10_000      // of all workers of a function together; each has some hundred
+	natsMaxPending    = 4000        // unconfirmed publishes of this process
+	natsStall         = time.Second // how long one more waits for room among them
+	natsHeaders       = 64 << 10    // bytes, more than those of any message; a server counts them too
 	natsInactive      = 5 * time.Minute
-	natsHeartbeat     = 5 * time.Second
-	natsCheckEvery    = time.Second // how soon lost events are noticed
 )
 
 // natsDriver speaks JetStream by the official client. Watermill's own packages
@@ -47,21 +45,24 @@ type natsDriver struct {
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
-	checkEvery time.Duration // natsCheckEvery, but for tests
-
 	stopTrim context.CancelFunc // nil before keepTrimmed runs
 	trimming sync.WaitGroup
 
-	// ensuring allows one change of streams and consumers at a time: concurrent
-	// consumer creations race inside the embedded server (seen in 2.15.2).
-	ensuring    sync.Mutex
+	// ensuring holds a token while streams or consumers change, one at a time:
+	// concurrent consumer creations race inside the embedded server (seen in 2.15.2).
+	ensuring chan struct{}
+
 	mu          sync.Mutex
 	known       map[string]Delivery // topics that have their stream
+	link        uint64              // counts the connections of sub, from 1
 	reconnected chan struct{}       // closed and replaced when sub has a new connection
 }
 
 func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
-	d := &natsDriver{cfg: cfg, log: cfg.Log, known: make(map[string]Delivery), checkEvery: natsCheckEvery, reconnected: make(chan struct{})}
+	d := &natsDriver{
+		cfg: cfg, log: cfg.Log, ensuring: make(chan struct{}, 1),
+		known: make(map[string]Delivery), link: 1, reconnected: make(chan struct{}),
+	}
 	opts := []nats.Option{
 		nats.Name("burrow " + cfg.TopicPrefix),
 		nats.MaxReconnects(-1),
@@ -84,6 +85,12 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 	if err := d.connect(ctx, address, opts); err != nil {
 		_ = d.close()
 		return nil, err
+	}
+	if d.server != nil {
+		if err := d.takeBack(ctx); err != nil {
+			_ = d.close()
+			return nil, fmt.Errorf("router: embedded broker: %w", err)
+		}
 	}
 	trimming, stop := context.WithCancel(context.Background())
 	d.stopTrim = stop
@@ -135,6 +142,9 @@ func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats
 	if got := pub.MaxPayload(); got < int64(d.cfg.MaxMessageBytes) {
 		return fmt.Errorf("%w: its max_payload is %d, broker.max_message_bytes is %d", errNATSConfig, got, d.cfg.MaxMessageBytes)
 	}
+	if got, need := pub.MaxPayload(), int64(d.cfg.MaxMessageBytes+natsHeaders); got < need {
+		d.log.Warn(fmt.Sprintf("nats counts the headers of a message too, so that the largest are refused: set max_payload of the server to %d, or lower broker.max_message_bytes", need), "max_payload", got, "broker.max_message_bytes", d.cfg.MaxMessageBytes)
+	}
 	pubJS, err := jetstream.New(pub, jetstream.WithPublishAsyncMaxPending(natsMaxPending), jetstream.WithPublishAsyncTimeout(d.cfg.PublishTimeout))
 	if err != nil {
 		return err
@@ -156,17 +166,49 @@ func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats
 	return nil
 }
 
-// renewed ends every event source: what was on its way on the old link is gone,
-// and each goes on behind what it has.
+// renewed tells every source of the new link.
 func (d *natsDriver) renewed() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.link++
 	close(d.reconnected)
 	d.reconnected = make(chan struct{})
 }
 
+// currentLink returns the number of the link for readers, and what is closed when the
+// next one takes its place.
+func (d *natsDriver) currentLink() (uint64, chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.link, d.reconnected
+}
+
+// lock waits for its turn to change streams or consumers.
+func (d *natsDriver) lock(ctx context.Context) error {
+	select {
+	case d.ensuring <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *natsDriver) unlock() { <-d.ensuring }
+
 func (d *natsDriver) features() Features {
 	return Features{Durable: true, Shared: d.server == nil}
+}
+
+func (d *natsDriver) fits(topic string, msg *message.Message) error {
+	out, err := natsMessage(topic, msg)
+	if err != nil {
+		return err
+	}
+	size := int64(out.Size() - len(out.Subject))
+	if limit := d.pub.MaxPayload(); size > limit {
+		return fmt.Errorf("%w: %d bytes with its headers, the server's max_payload is %d", ErrTooLarge, size, limit)
+	}
+	return nil
 }
 
 func (d *natsDriver) ping(ctx context.Context) error {
@@ -197,7 +239,7 @@ func (d *natsDriver) close() error {
 // nak gives a message back. Servers before 2.10 take a reader for present until
 // two seconds after its last request, and would send the message to nobody, so
 // that it came again only after ackWait: there it waits those two seconds.
-func (d *natsDriver) nak(m jetstream.Msg) error {
+func (d *natsDriver) nak(m *nats.Msg) error {
 	var major, minor int
 	_, _ = fmt.Sscanf(d.sub.ConnectedServerVersion(), "%d.%d", &major, &minor)
 	if major == 2 && minor < 10 {
@@ -209,11 +251,7 @@ func (d *natsDriver) nak(m jetstream.Msg) error {
 // streamName derives the stream of a topic. A dot, which a stream name cannot hold,
 // becomes "+" in the prefix and "-" in the type: neither can hold that.
 func (d *natsDriver) streamName(topic string, delivery Delivery) string {
-	name := strings.ToUpper(strings.ReplaceAll(d.cfg.TopicPrefix, ".", "+"))
-	if delivery == Task {
-		return name + "_TASKS_" + d.typeName(topic)
-	}
-	return name + "_EVENTS"
+	return strings.ToUpper(strings.ReplaceAll(d.cfg.TopicPrefix, ".", "+")+"_"+delivery.String()+"s_") + d.typeName(topic)
 }
 
 // typeName is the protobuf name of topic as names of streams and consumers can hold it.
@@ -229,7 +267,7 @@ func (d *natsDriver) streamConfig(topic string, delivery Delivery) jetstream.Str
 		Storage:   jetstream.FileStorage,
 	}
 	if delivery == Task {
-		cfg.MaxAge, cfg.MaxBytes, cfg.Discard, cfg.Duplicates = natsTaskAge, d.cfg.NATS.MaxTaskBytes, jetstream.DiscardNew, natsTaskDuplicate
+		cfg.MaxBytes, cfg.Discard, cfg.Duplicates = d.cfg.NATS.MaxTaskBytes, jetstream.DiscardNew, natsTaskDuplicate
 		return cfg
 	}
 	cfg.MaxAge, cfg.MaxBytes, cfg.Discard, cfg.Duplicates = natsEventAge, natsEventBytes, jetstream.DiscardOld, natsEventAge
@@ -239,8 +277,7 @@ func (d *natsDriver) streamConfig(topic string, delivery Delivery) jetstream.Str
 	return cfg
 }
 
-// ensure makes topic a subject of its stream. Nodes know different message types,
-// so each only ever adds, and looks again, for another may have written meanwhile.
+// ensure makes the stream of topic exist, with the limits that are set now.
 func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery) error {
 	d.mu.Lock()
 	_, known := d.known[topic]
@@ -248,35 +285,55 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 	if known {
 		return nil
 	}
-	d.ensuring.Lock()
-	defer d.ensuring.Unlock()
+	if err := d.lock(ctx); err != nil {
+		return err
+	}
+	defer d.unlock()
 	want := d.streamConfig(topic, delivery)
-	for {
-		stream, err := d.pubJS.Stream(ctx, want.Name)
+	stream, err := d.pubJS.Stream(ctx, want.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		_, err = d.pubJS.CreateStream(ctx, want)
+		if natsCode(err) == natsOverlap && delivery == Event {
+			// All events had one stream once. It holds those of a minute.
+			if d.pubJS.DeleteStream(ctx, strings.TrimSuffix(want.Name, "_"+d.typeName(topic))) == nil {
+				_, err = d.pubJS.CreateStream(ctx, want)
+			}
+		}
 		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-			if _, err = d.pubJS.CreateStream(ctx, want); natsCode(err) == natsOverlap {
-				return fmt.Errorf("another stream of the server takes %s: delete that one, or choose another broker.topic_prefix: %w", topic, err)
-			}
-		case err == nil:
-			have := stream.CachedInfo().Config
-			if slices.Contains(have.Subjects, topic) {
-				d.mu.Lock()
-				d.known[topic] = delivery
-				d.mu.Unlock()
-				return nil
-			}
-			have.Subjects = append(have.Subjects, topic)
-			slices.Sort(have.Subjects)
+		case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
+			err = nil // another node was first
+		case natsCode(err) == natsOverlap:
+			return d.overlaps(ctx, topic, err)
+		}
+	case err == nil:
+		have := stream.CachedInfo().Config
+		bytes := have.MaxBytes // or, not above 0, no bound
+		// Never lowered: a server of 2.9 throws away the tasks that are over its bound.
+		if bytes > 0 {
+			bytes = max(bytes, want.MaxBytes)
+		}
+		if have.MaxBytes != bytes || have.MaxAge != want.MaxAge || !slices.Equal(have.Subjects, want.Subjects) {
+			have.MaxBytes, have.MaxAge, have.Subjects = bytes, want.MaxAge, want.Subjects
 			_, err = d.pubJS.UpdateStream(ctx, have)
 		}
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("stream %s: %w", want.Name, err)
-		}
-		if !sleep(ctx, jitter(5*time.Millisecond)) {
-			return ctx.Err()
-		}
 	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[topic] = delivery
+	return nil
+}
+
+// overlaps tells which stream takes topic already.
+func (d *natsDriver) overlaps(ctx context.Context, topic string, err error) error {
+	name, unknown := d.pubJS.StreamNameBySubject(ctx, topic)
+	if unknown != nil {
+		name = "of the server"
+	}
+	return fmt.Errorf("another stream, %s, takes %s: delete that one (nats stream rm), or choose another broker.topic_prefix: %w", name, topic, err)
 }
 
 // forget makes the next use of topic look at its stream again.
@@ -286,23 +343,37 @@ func (d *natsDriver) forget(topic string) {
 	delete(d.known, topic)
 }
 
+// publish sends one message after the other: were they sent ahead, a later one could
+// be stored when the one before it was not, and then stand before it.
 func (d *natsDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
-	left := msgs
-	for {
-		err := d.ensure(ctx, topic, delivery)
-		if err == nil {
-			left, err = d.publishOnce(ctx, topic, left)
-			if err == nil {
-				return nil
-			}
+	for _, msg := range msgs {
+		out, err := natsMessage(topic, msg)
+		if err != nil {
+			return err
 		}
-		// Trying again is safe: the server knows the ids of the last two minutes.
+		if err := d.publishOne(ctx, delivery, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishOne tries until ctx ends. Trying again is safe: the server knows the ids of
+// the last two minutes.
+func (d *natsDriver) publishOne(ctx context.Context, delivery Delivery, out *nats.Msg) error {
+	for {
+		err := d.ensure(ctx, out.Subject, delivery)
+		if err == nil {
+			err = d.send(ctx, out)
+		}
 		switch {
+		case err == nil:
+			return nil
 		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-			d.forget(topic)
+			d.forget(out.Subject)
 		case delivery == Task && isFull(err):
 			// Handled tasks may be in the way; those that wait never go.
-			if trimmed := d.trim(ctx, topic, 1); trimmed != nil {
+			if trimmed := d.trim(ctx, out.Subject, 1); trimmed != nil {
 				return errors.Join(err, trimmed)
 			}
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting),
@@ -316,48 +387,45 @@ func (d *natsDriver) publish(ctx context.Context, topic string, delivery Deliver
 	}
 }
 
-// natsMsgID is what the server knows a message by when it comes twice. It looks at
-// the ids of a whole stream, and one message may go to several topics, and be replayed.
-func natsMsgID(topic string, msg *message.Message) string {
+// send publishes once and waits for the answer. Not by a request, which would wait for
+// its end on a link that is gone.
+func (d *natsDriver) send(ctx context.Context, out *nats.Msg) error {
+	stall := natsStall
+	if deadline, ok := ctx.Deadline(); ok {
+		stall = min(stall, time.Until(deadline))
+	}
+	if stall <= 0 {
+		return context.DeadlineExceeded
+	}
+	future, err := d.pubJS.PublishMsgAsync(out, jetstream.WithStallWait(stall))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-future.Ok():
+		return nil
+	case err := <-future.Err():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// natsMessage returns msg as it goes over the wire, with what the server knows it by
+// when it comes twice. It looks at the ids of a whole stream, and a message may be
+// replayed.
+func natsMessage(topic string, msg *message.Message) (*nats.Msg, error) {
+	var marshaler wnats.NATSMarshaler
+	out, err := marshaler.Marshal(topic, msg)
+	if err != nil {
+		return nil, err
+	}
 	id := topic + " " + msg.UUID
 	if replay := msg.Metadata.Get(metaReplay); replay != "" {
 		id += " " + replay
 	}
-	return id
-}
-
-// publishOnce sends msgs and returns those that were not confirmed.
-func (d *natsDriver) publishOnce(ctx context.Context, topic string, msgs []*message.Message) ([]*message.Message, error) {
-	var marshaler wnats.NATSMarshaler
-	futures := make([]jetstream.PubAckFuture, 0, len(msgs))
-	var errs error
-	for _, msg := range msgs {
-		out, err := marshaler.Marshal(topic, msg)
-		if err != nil {
-			return nil, err
-		}
-		future, err := d.pubJS.PublishMsgAsync(out, jetstream.WithMsgID(natsMsgID(topic, msg)), jetstream.WithStallWait(time.Second))
-		if errors.Is(err, nats.ErrMaxPayload) {
-			err = fmt.Errorf("router: publish %s: %w: %d bytes with its headers, the server's max_payload is %d", topic, ErrTooLarge, out.Size(), d.pub.MaxPayload())
-		}
-		if err != nil {
-			errs = err
-			break
-		}
-		futures = append(futures, future)
-	}
-	var left []*message.Message
-	for i, future := range futures {
-		select {
-		case <-future.Ok():
-		case err := <-future.Err():
-			errs = err
-			left = append(left, msgs[i])
-		case <-ctx.Done():
-			return msgs[i:], ctx.Err()
-		}
-	}
-	return append(left, msgs[len(futures):]...), errs
+	out.Header.Set(jetstream.MsgIDHeader, id)
+	return out, nil
 }
 
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
@@ -375,8 +443,10 @@ func (d *natsDriver) declare(ctx context.Context, topic string, delivery Deliver
 func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
 	// A function name has no "--", and a protobuf name no "-": no two collide.
 	name := group + "--" + d.typeName(topic)
-	d.ensuring.Lock()
-	defer d.ensuring.Unlock()
+	if err := d.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer d.unlock()
 	consumer, err := d.subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), jetstream.ConsumerConfig{
 		Durable:       name,
 		FilterSubject: topic,
@@ -392,22 +462,29 @@ func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jet
 	return consumer, nil
 }
 
-// eventConsumer starts where sub stands, or behind the newest message.
-func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jetstream.Consumer, error) {
-	d.ensuring.Lock()
-	defer d.ensuring.Unlock()
+// eventConsumer starts where sub stands, or behind the newest message, and returns
+// the number of the first message to come. The cursor is that number and the time at
+// which its stream was made.
+func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jetstream.Consumer, uint64, error) {
+	if err := d.lock(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer d.unlock()
 	stream, err := d.subJS.Stream(ctx, d.streamName(sub.topic, Event))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	state := stream.CachedInfo().State
 	start := state.LastSeq + 1
-	if at, err := strconv.ParseUint(sub.cursor, 10, 64); err == nil {
+	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 10)
+	if cursor, of, _ := strings.Cut(sub.cursor, " "); cursor != "" {
+		at, _ := strconv.ParseUint(cursor, 10, 64) // we wrote it
 		switch {
-		case at > state.LastSeq+1: // another stream by now: all of it is new
+		case of != created || at > state.LastSeq+1: // another stream by now: all of it is new
+			d.log.Warn("nats lost the events of a topic; reading it from its new beginning", "topic", sub.topic, "function", sub.group)
 			start = max(state.FirstSeq, 1)
 			sub.gap()
-		case at < state.FirstSeq && state.FirstSeq > 1:
+		case at < state.FirstSeq:
 			d.log.Warn("events are gone that this node has not seen", "topic", sub.topic, "function", sub.group, "before", state.FirstSeq)
 			start = state.FirstSeq
 			sub.gap()
@@ -415,8 +492,8 @@ func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jets
 			start = at
 		}
 	}
-	sub.cursor = strconv.FormatUint(start, 10)
-	return stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	sub.cursor = strconv.FormatUint(start, 10) + " " + created
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		FilterSubject:     sub.topic,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       start,
@@ -424,230 +501,7 @@ func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jets
 		MemoryStorage:     true,
 		InactiveThreshold: natsInactive,
 	})
-}
-
-func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error) {
-	d.mu.Lock()
-	reconnected := d.reconnected
-	d.mu.Unlock()
-	var consumer jetstream.Consumer
-	var err error
-	if sub.delivery == Task {
-		consumer, err = d.taskConsumer(ctx, sub.topic, sub.group)
-		reconnected = nil // the server keeps a task until it is acked
-	} else {
-		consumer, err = d.eventConsumer(ctx, sub)
-	}
-	if err != nil {
-		return nil, err
-	}
-	s := &natsSource{
-		drv: d, sub: sub, name: consumer.CachedInfo().Name, reconnected: reconnected,
-		msgs: make(chan jetstream.Msg, sub.window), failed: make(chan error, 1), closing: make(chan struct{}),
-	}
-	if start, err := strconv.ParseUint(sub.cursor, 10, 64); err == nil && sub.delivery == Event {
-		s.lastStream = start - 1
-	}
-	s.consuming, err = consumer.Consume(s.receive,
-		jetstream.PullMaxMessages(sub.window),
-		jetstream.PullExpiry(3*natsHeartbeat),
-		jetstream.PullHeartbeat(natsHeartbeat),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { s.fail(err) }))
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-type natsSource struct {
-	drv         *natsDriver
-	sub         *subscription
-	name        string // of the consumer
-	consuming   jetstream.ConsumeContext
-	msgs        chan jetstream.Msg
-	failed      chan error
-	reconnected chan struct{}
-	closing     chan struct{}
-	stopOnce    sync.Once
-	// Events only.
-	lastSeq    uint64 // of the consumer
-	lastStream uint64 // of the stream
-	suspect    uint64 // where this reader stood when something was left out, or 0
-	checked    time.Time
-}
-
-func (s *natsSource) receive(m jetstream.Msg) {
-	select {
-	case s.msgs <- m:
-	case <-s.closing:
-		if s.sub.delivery == Task {
-			_ = s.drv.nak(m) // else it comes again after ackWait
-		}
-	}
-}
-
-func (s *natsSource) fail(err error) {
-	select {
-	case s.failed <- err:
-	default: // the first one tells enough
-	}
-}
-
-func (s *natsSource) next(ctx context.Context, most int) ([]*delivered, error) {
-	if s.suspect > 0 && time.Since(s.checked) > s.drv.checkEvery {
-		s.check(ctx)
-	}
-	var ds []*delivered
-	select {
-	case m := <-s.msgs:
-		d, err := s.read(m)
-		if err != nil {
-			return nil, err
-		}
-		ds = append(ds, d)
-	case err := <-s.failed:
-		return nil, err
-	case <-s.reconnected:
-		return nil, errReopen
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	for len(ds) < most {
-		select {
-		case m := <-s.msgs:
-			d, err := s.read(m)
-			if err != nil {
-				return ds, err
-			}
-			ds = append(ds, d)
-		default:
-			return ds, nil
-		}
-	}
-	return ds, nil
-}
-
-func (s *natsSource) read(m jetstream.Msg) (*delivered, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("message without JetStream metadata: %w", err)
-	}
-	if s.sub.delivery == Event {
-		// Without acks a message that a link lost is not sent again: a gap in the
-		// consumer's own numbers shows it.
-		if meta.Sequence.Consumer != s.lastSeq+1 {
-			return nil, errReopen
-		}
-		s.lastSeq = meta.Sequence.Consumer
-		if meta.Sequence.Stream > s.lastStream+1 && s.suspect == 0 {
-			s.suspect = max(s.lastStream, 1)
-		}
-		s.lastStream = meta.Sequence.Stream
-		s.sub.cursor = strconv.FormatUint(meta.Sequence.Stream+1, 10)
-	}
-	id := strconv.FormatUint(meta.Sequence.Stream, 10)
-	var marshaler wnats.NATSMarshaler
-	msg, err := marshaler.Unmarshal(&nats.Msg{Subject: m.Subject(), Header: m.Headers(), Data: m.Data()})
-	if err != nil {
-		msg = poisoned(m.Headers().Get(wnats.WatermillUUIDHdr), m.Data(), err)
-	}
-	if msg.UUID == "" {
-		// A program without Watermill sent it. Its place in the stream is an id too.
-		msg.UUID = meta.Stream + "-" + id
-	}
-	sent := int(min(meta.NumDelivered, math.MaxInt32)) - 1
-	if s.sub.delivery == Event {
-		sent = 0
-	}
-	return &delivered{msg: msg, id: id, tag: m, redelivered: sent}, nil
-}
-
-// check tells of a gap if the stream begins behind the place where this reader was
-// a moment ago. What is gone may have been of other topics: better once too often.
-func (s *natsSource) check(ctx context.Context) {
-	s.checked = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	stream, err := s.drv.subJS.Stream(ctx, s.drv.streamName(s.sub.topic, Event))
-	if err != nil {
-		return // asked again
-	}
-	if first := stream.CachedInfo().State.FirstSeq; first > s.suspect+1 {
-		s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
-		s.sub.gap()
-	}
-	s.suspect = 0
-}
-
-func (s *natsSource) ack(_ context.Context, ds []*delivered) error {
-	return s.each(ds, jetstream.Msg.Ack)
-}
-
-func (s *natsSource) extend(_ context.Context, ds []*delivered) error {
-	return s.each(ds, jetstream.Msg.InProgress)
-}
-
-// release stops reading first, or the server would send the messages back here.
-func (s *natsSource) release(ctx context.Context, ds []*delivered) error {
-	s.stop(ctx)
-	return s.each(ds, s.drv.nak)
-}
-
-func (s *natsSource) each(ds []*delivered, do func(jetstream.Msg) error) error {
-	if s.sub.delivery == Event {
-		return nil
-	}
-	var errs []error
-	for _, d := range ds {
-		if err := do(d.tag.(jetstream.Msg)); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) > 0 {
-		return errs[0] // all for the same reason
-	}
-	return nil
-}
-
-// stop ends the reading and gives back what was read ahead, else it would come
-// again only after ackWait.
-func (s *natsSource) stop(ctx context.Context) {
-	s.stopOnce.Do(func() {
-		close(s.closing)
-		s.consuming.Drain()
-		select {
-		case <-s.consuming.Closed():
-		case <-ctx.Done():
-			s.consuming.Stop()
-		}
-		for {
-			select {
-			case m := <-s.msgs:
-				if s.sub.delivery == Task {
-					_ = s.drv.nak(m) // comes again after ackWait then
-				}
-			default:
-				return
-			}
-		}
-	})
-}
-
-func (s *natsSource) close(ctx context.Context, forget bool) error {
-	s.stop(ctx)
-	if s.sub.delivery == Task {
-		return nil
-	}
-	if !forget && !s.drv.sub.IsConnected() {
-		return nil // gone by itself after natsInactive
-	}
-	s.drv.ensuring.Lock()
-	defer s.drv.ensuring.Unlock()
-	err := s.drv.subJS.DeleteConsumer(ctx, s.drv.streamName(s.sub.topic, Event), s.name)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
-	}
-	return err
+	return consumer, start, err
 }
 
 // hostOf returns the host of an address without what is secret in it.

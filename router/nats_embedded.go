@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,9 +18,9 @@ const (
 	embeddedStart = 30 * time.Second
 	// The server's own default syncs files every two minutes. A crash of the process
 	// loses nothing either way; a power cut loses what came after the last sync.
-	embeddedSync   = time.Second
-	embeddedMemory = 128 << 20 // the stream of events, twice
-	// Each stream of tasks has its own bound; the server only needs to allow the sum.
+	embeddedSync = time.Second
+	// Each stream has its own bound; the server only needs to allow the sum, in memory
+	// and in files.
 	embeddedStore = 1 << 50
 )
 
@@ -45,7 +46,7 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	if !locked {
 		return nil, fmt.Errorf("router: the data directory %s is in use by another process: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir)
 	}
-	payload := cfg.MaxMessageBytes + 64<<10 // and headers
+	payload := cfg.MaxMessageBytes + natsHeaders
 	srv, err := server.NewServer(&server.Options{
 		ServerName:         "burrow",
 		DontListen:         true,
@@ -54,7 +55,7 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		StoreDir:           dir,
 		SyncInterval:       embeddedSync,
 		JetStreamMaxStore:  embeddedStore,
-		JetStreamMaxMemory: embeddedMemory,
+		JetStreamMaxMemory: embeddedStore,
 		MaxPayload:         int32(min(payload, 64<<20)),
 	})
 	if err != nil {
@@ -76,6 +77,39 @@ func (e *embeddedNATS) stop() error {
 	e.srv.Shutdown()
 	e.srv.WaitForShutdown()
 	return e.lock.Unlock()
+}
+
+// takeBack makes the tasks come at once that the last process had and did not ack. The
+// server keeps neither that they were given back, nor knows that their process ended,
+// and would wait for ackWait. Nobody works on them: no reader was let in yet.
+func (d *natsDriver) takeBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, embeddedStart)
+	defer cancel()
+	names := d.subJS.StreamNames(ctx)
+	for name := range names.Name() {
+		stream, err := d.subJS.Stream(ctx, name)
+		if err != nil {
+			return err
+		}
+		consumers := stream.ListConsumers(ctx)
+		for c := range consumers.Info() {
+			if c.NumAckPending == 0 {
+				continue
+			}
+			// All that may wait for an ack, by the address that an ack of it would have; the
+			// server passes over the others.
+			for seq := c.AckFloor.Stream + 1; seq <= c.Delivered.Stream; seq++ {
+				address := fmt.Sprintf("%s%s.%s.1.%d.%d.0.0", natsAck, c.Stream, c.Name, seq, c.AckFloor.Consumer+1)
+				if err := d.sub.Publish(address, []byte("-NAK")); err != nil {
+					return err
+				}
+			}
+		}
+		if err := consumers.Err(); err != nil {
+			return err
+		}
+	}
+	return names.Err()
 }
 
 // serverLog passes on what an operator must know.

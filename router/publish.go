@@ -15,7 +15,8 @@ import (
 var (
 	// ErrInvalid: the message breaks a rule of its schema. Nothing was sent.
 	ErrInvalid = errors.New("message is not valid")
-	// ErrTooLarge: the message is over Config.MaxMessageBytes. Nothing was sent.
+	// ErrTooLarge: the message is over Config.MaxMessageBytes, or over what the broker
+	// takes. Nothing was sent.
 	ErrTooLarge = errors.New("message is too large")
 	// ErrUnavailable: the broker did not confirm in time. The message may still
 	// arrive; publish the same again, with the same id.
@@ -66,9 +67,6 @@ func (r *Router) encode(m proto.Message) (*message.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: publish %s: %w: %w", name, ErrInvalid, err)
 	}
-	if err := r.fits(payload); err != nil {
-		return nil, fmt.Errorf("router: publish %s: %w", name, err)
-	}
 	id, key := r.cfg.Route(m)
 	if id == "" {
 		id = watermill.NewUUID()
@@ -76,6 +74,9 @@ func (r *Router) encode(m proto.Message) (*message.Message, error) {
 	msg := message.NewMessage(id, payload)
 	if key != "" {
 		msg.Metadata.Set(metaKey, key)
+	}
+	if err := r.fits(Topic(r.cfg.TopicPrefix, m), msg); err != nil {
+		return nil, fmt.Errorf("router: publish %s: %w", name, err)
 	}
 	return msg, nil
 }
@@ -104,9 +105,6 @@ func (r *Router) Replay(ctx context.Context, p Replay) error {
 	if _, err := r.decode(typ, p.Payload); err != nil {
 		return fmt.Errorf("router: replay: %w: %w", ErrInvalid, err)
 	}
-	if err := r.fits(p.Payload); err != nil {
-		return fmt.Errorf("router: replay %s: %w", typ.Descriptor().FullName(), err)
-	}
 	msg := message.NewMessage(p.MessageID, p.Payload)
 	for key, value := range p.Metadata {
 		msg.Metadata.Set(key, value)
@@ -115,6 +113,9 @@ func (r *Router) Replay(ctx context.Context, p Replay) error {
 	msg.Metadata.Set(metaReplay, p.ID)
 	if msg.UUID == "" {
 		msg.UUID = watermill.NewUUID()
+	}
+	if err := r.fits(p.Topic, msg); err != nil {
+		return fmt.Errorf("router: replay %s: %w", typ.Descriptor().FullName(), err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.PublishTimeout)
 	defer cancel()
@@ -126,15 +127,15 @@ func (r *Router) send(ctx context.Context, topic string, delivery Delivery, msgs
 	start := time.Now()
 	err := r.drv.publish(ctx, topic, delivery, msgs)
 	r.metrics.published(topic, len(msgs), time.Since(start), err)
-	if err == nil || errors.Is(err, ErrTooLarge) {
-		return err
+	if err == nil {
+		return nil
 	}
 	return fmt.Errorf("router: publish %s: %w: %w", topic, ErrUnavailable, err)
 }
 
-func (r *Router) fits(payload []byte) error {
-	if len(payload) > r.cfg.MaxMessageBytes {
-		return fmt.Errorf("%w: %d bytes, broker.max_message_bytes is %d", ErrTooLarge, len(payload), r.cfg.MaxMessageBytes)
+func (r *Router) fits(topic string, msg *message.Message) error {
+	if n := len(msg.Payload); n > r.cfg.MaxMessageBytes {
+		return fmt.Errorf("%w: %d bytes, broker.max_message_bytes is %d", ErrTooLarge, n, r.cfg.MaxMessageBytes)
 	}
-	return nil
+	return r.drv.fits(topic, msg)
 }

@@ -134,6 +134,8 @@ func (d *redisDriver) checkServer(ctx context.Context) {
 
 func (d *redisDriver) features() Features { return Features{Durable: true, Shared: true} }
 
+func (d *redisDriver) fits(string, *message.Message) error { return nil }
+
 func (d *redisDriver) ping(ctx context.Context) error { return d.rdb.Ping(ctx).Err() }
 
 func (d *redisDriver) close() error {

@@ -5,77 +5,23 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"burrow/internal/brokertest"
 )
 
-// redisServer is a server that a test may break.
-type redisServer struct {
-	t    *testing.T
-	addr string
-	args []string
-	cmd  *exec.Cmd
-}
-
-func startRedis(t *testing.T, args ...string) *redisServer {
+// redisOn returns a configuration for a server that a test may break.
+func redisOn(t *testing.T, server *brokertest.Server) Config {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("BURROW_TEST_REQUIRE") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("redis-server is not installed")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	_ = listener.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	s := &redisServer{t: t, addr: addr, args: append([]string{program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func (s *redisServer) start() {
-	s.t.Helper()
-	s.cmd = exec.Command(s.args[0], s.args[1:]...)
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// kill is kill -9.
-func (s *redisServer) kill() {
-	if s.cmd != nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-		s.cmd = nil
-	}
-}
-
-func (s *redisServer) signal(sig os.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *redisServer) config() Config {
-	s.t.Helper()
-	cfg := testConfig(s.t, "redis")
-	cfg.Redis.URL = "redis://" + s.addr
+	cfg := testConfig(t, "redis")
+	cfg.Redis.URL = server.URL()
 	return cfg
 }
 
@@ -161,8 +107,8 @@ func (s *sink) expect(t *testing.T, want []string) {
 
 func TestRedisLosesNothingByAFlush(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t)
-	drv := openRedis(t, server.config())
+	server := brokertest.Start(t, brokertest.Redis)
+	drv := openRedis(t, redisOn(t, server))
 	_, tasks := subscribeRedis(t, drv, Task, "archive", "tasks")
 	_, events := subscribeRedis(t, drv, Event, "hub", "events")
 	for round := range 3 {
@@ -182,8 +128,8 @@ func TestRedisLosesNothingConfirmedByKilledServers(t *testing.T) {
 	for _, delivery := range []Delivery{Task, Event} {
 		t.Run(delivery.String(), func(t *testing.T) {
 			t.Parallel()
-			server := startRedis(t, "--appendonly", "yes")
-			drv := openRedis(t, server.config())
+			server := brokertest.Start(t, brokertest.Redis)
+			drv := openRedis(t, redisOn(t, server))
 			_, ch := subscribeRedis(t, drv, delivery, "archive", "topic")
 			all := newSink(ch)
 			stop := make(chan struct{})
@@ -191,9 +137,9 @@ func TestRedisLosesNothingConfirmedByKilledServers(t *testing.T) {
 				defer close(stop)
 				for range 2 {
 					sleep(t.Context(), 300*time.Millisecond)
-					server.kill()
+					server.Kill()
 					sleep(t.Context(), 500*time.Millisecond)
-					server.start()
+					server.Restart()
 				}
 				sleep(t.Context(), time.Second)
 			}()
@@ -207,14 +153,14 @@ func TestRedisLosesNothingByCutLinks(t *testing.T) {
 	for _, delivery := range []Delivery{Task, Event} {
 		t.Run(delivery.String(), func(t *testing.T) {
 			t.Parallel()
-			server := startRedis(t)
-			drv := openRedis(t, server.config())
+			server := brokertest.Start(t, brokertest.Redis)
+			drv := openRedis(t, redisOn(t, server))
 			_, ch := subscribeRedis(t, drv, delivery, "archive", "topic")
 			all := newSink(ch)
 			stop := make(chan struct{})
 			go func() {
 				defer close(stop)
-				admin := redisClient(t, server.config().Redis.URL)
+				admin := redisClient(t, server.URL())
 				defer func() { _ = admin.Close() }()
 				for range 20 {
 					admin.ClientKillByFilter(context.Background(), "TYPE", "normal", "SKIPME", "yes")
@@ -228,14 +174,14 @@ func TestRedisLosesNothingByCutLinks(t *testing.T) {
 
 func TestRedisNoticesAStalledServer(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t)
-	drv := openRedis(t, server.config())
+	server := brokertest.Start(t, brokertest.Redis)
+	drv := openRedis(t, redisOn(t, server))
 	sub, ch := subscribeRedis(t, drv, Task, "archive", "tasks")
 	publishRedis(t, drv, Task, "tasks", "0")
 	collect(t, ch, []string{"0"})
-	server.signal(syscall.SIGSTOP)
+	server.Pause()
 	waitFor(t, "the silence is noticed", func() bool { return sub.state() != nil })
-	server.signal(syscall.SIGCONT)
+	server.Resume()
 	publishRedis(t, drv, Task, "tasks", "1")
 	collect(t, ch, []string{"1"})
 	waitFor(t, "the subscription is well", func() bool { return sub.state() == nil })
@@ -243,9 +189,9 @@ func TestRedisNoticesAStalledServer(t *testing.T) {
 
 func TestRedisPublishWhileDown(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t, "--appendonly", "yes")
-	drv := openRedis(t, server.config())
-	server.kill()
+	server := brokertest.Start(t, brokertest.Redis)
+	drv := openRedis(t, redisOn(t, server))
+	server.Kill()
 	for _, n := range []int{1, 3} {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		var msgs []*message.Message
@@ -262,7 +208,7 @@ func TestRedisPublishWhileDown(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- testPublisher{drv, Task}.Publish("tasks", message.NewMessage("2", []byte("kept"))) }()
 	sleep(t.Context(), 300*time.Millisecond)
-	server.start()
+	server.Restart()
 	if err := <-done; err != nil {
 		t.Errorf("a server that is back in time: %v", err)
 	}
@@ -272,7 +218,7 @@ func TestRedisPublishWhileDown(t *testing.T) {
 
 func TestRedisConnect(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t, "--requirepass", "rightword", "--maxmemory-policy", "allkeys-lru")
+	server := brokertest.Start(t, brokertest.Redis, "--appendonly", "no", "--requirepass", "rightword", "--maxmemory-policy", "allkeys-lru")
 	open := func(t *testing.T, address string) (string, error) {
 		t.Helper()
 		var log logBuffer
@@ -286,10 +232,6 @@ func TestRedisConnect(t *testing.T) {
 		}
 		return log.String(), err
 	}
-	waitFor(t, "the server is up", func() bool {
-		_, err := open(t, "redis://:rightword@"+server.addr)
-		return err == nil
-	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -297,11 +239,11 @@ func TestRedisConnect(t *testing.T) {
 	nobody := listener.Addr().String()
 	_ = listener.Close()
 	for _, c := range []struct{ name, url, wantErr, wantLog string }{
-		{"right", "redis://:rightword@" + server.addr, "", "appendonly yes"},
-		{"evicting", "redis://:rightword@" + server.addr, "", "maxmemory-policy noeviction"},
-		{"wrong password", "redis://:wrongword@" + server.addr, "refuses: WRONGPASS", ""},
-		{"no password", "redis://" + server.addr, "refuses: NOAUTH", ""},
-		{"wrong database", "redis://:rightword@" + server.addr + "/99", "refuses: ERR DB index", ""},
+		{"right", "redis://:rightword@" + server.Addr(), "", "appendonly yes"},
+		{"evicting", "redis://:rightword@" + server.Addr(), "", "maxmemory-policy noeviction"},
+		{"wrong password", "redis://:wrongword@" + server.Addr(), "refuses: WRONGPASS", ""},
+		{"no password", "redis://" + server.Addr(), "refuses: NOAUTH", ""},
+		{"wrong database", "redis://:rightword@" + server.Addr() + "/99", "refuses: ERR DB index", ""},
 		{"nobody there", "redis://:wrongword@" + nobody, "did not answer within broker.connect_timeout (1s)", "waiting for redis at " + nobody},
 		{"not a URL", "redis://:wrong/word@host", "broker.redis.url cannot be read", ""},
 		{"no scheme", "wrongword", "broker.redis.url cannot be read", ""},

@@ -302,6 +302,11 @@ func (s *redisEvents) check(ctx context.Context) error {
 		s.sub.gap()
 		return nil
 	}
+	if info.EntriesAdded > 0 && info.EntriesAdded < s.ordinal {
+		log.Warn("events may be gone that this node has not seen: redis lost the topic, which began anew")
+		s.ordinal = info.EntriesAdded - info.Length // at least
+		s.sub.gap()
+	}
 	// What was removed is known by the count up to the first entry that is left, and
 	// when all is read, by the count of all.
 	missed := info.EntriesAdded - info.Length - s.ordinal
@@ -314,7 +319,7 @@ func (s *redisEvents) check(ctx context.Context) error {
 		s.sub.gap()
 	}
 	if info.LastGeneratedID == s.last {
-		s.ordinal = info.EntriesAdded // also after a stream began anew with higher ids
+		s.ordinal = info.EntriesAdded
 	}
 	s.save()
 	return nil

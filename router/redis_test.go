@@ -289,6 +289,29 @@ func TestRedisEventsFollowAStreamThatBeganAnewWithLowerIDs(t *testing.T) {
 	}
 }
 
+func TestRedisTellsOfAStreamThatBeganAnewWithHigherIDs(t *testing.T) {
+	t.Parallel()
+	cfg := redisConfig(t)
+	topic := cfg.TopicPrefix + ".events"
+	drv := openRedis(t, cfg)
+	gaps := 0
+	sub := &subscription{gap: func() { gaps++ }, topic: topic, delivery: Event, group: "hub"}
+	src := openRedisSource(t, drv, sub).(*redisEvents)
+	publishRedis(t, drv, Event, topic, numbers(0, 5)...)
+	read(t, src, 3)
+	drv.rdb.Del(t.Context(), topic) // with two that are unread
+	publishRedis(t, drv, Event, topic, "new")
+	if err := src.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := payloads(read(t, src, 1)); got[0] != "new" || gaps != 1 {
+		t.Errorf("got %q, told of %d gaps, want new and 1", got, gaps)
+	}
+	if err := src.check(t.Context()); err != nil || gaps != 1 {
+		t.Errorf("once more: %v, told of %d gaps", err, gaps)
+	}
+}
+
 func TestRedisTellsHowManyEventsWereTrimmedUnread(t *testing.T) {
 	t.Parallel()
 	cfg := redisConfig(t)

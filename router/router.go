@@ -77,7 +77,7 @@ type NATSConfig struct {
 	// URL of a server with JetStream, version 2.9 or later; empty for the embedded one.
 	URL string `toml:"url"`
 	// MaxTaskBytes bounds the stream of each type of task on disk; when it is full of
-	// tasks that wait, more are refused.
+	// tasks that wait, more are refused. A stream that exists is never made smaller.
 	MaxTaskBytes int64 `toml:"max_task_bytes" min:"1048576"`
 }
 

@@ -204,8 +204,10 @@ func (st *stream) read() {
 		if st.stop.Err() != nil {
 			return
 		}
-		if err == nil {
+		if len(batch) > 0 || err == nil {
 			backoff = reopenMin
+		}
+		if err == nil {
 			continue
 		}
 		if backoff = st.reopen(err, backoff); st.stop.Err() != nil {
@@ -424,14 +426,13 @@ func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
 	if !planned {
 		st.log.Warn("subscription lost; opening it again", "error", cause)
 	}
+	atOnce := planned && backoff == reopenMin // else the last one has read nothing
 	for {
-		if !planned {
-			if !sleep(stop, jitter(backoff)) {
-				return backoff
-			}
-			backoff = min(backoff*2, reopenMax)
+		if !atOnce && !sleep(stop, jitter(backoff)) {
+			return backoff
 		}
-		planned = false
+		atOnce = false
+		backoff = min(backoff*2, reopenMax)
 		ctx, cancel := context.WithTimeout(stop, 2*opTimeout)
 		err := st.s.drv.declare(ctx, st.sub.topic, st.sub.delivery, st.sub.group)
 		if err == nil {

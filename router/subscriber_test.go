@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -317,4 +318,40 @@ func TestHandleMatchingTakesTheTypesOfItsPattern(t *testing.T) {
 			}
 		})
 	}
+}
+
+// barren is a broker whose every source wants to be replaced before it has read.
+type barren struct {
+	driver
+	opened int
+}
+
+func (b *barren) declare(context.Context, string, Delivery, string) error { return nil }
+
+func (b *barren) open(context.Context, *subscription) (source, error) {
+	b.opened++
+	return barrenSource{}, nil
+}
+
+type barrenSource struct{ source }
+
+func (barrenSource) next(context.Context, int) ([]*delivered, error) { return nil, errReopen }
+func (barrenSource) close(context.Context, bool) error               { return nil }
+
+func TestASourceThatReadsNothingIsReplacedLessAndLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(barren)
+		sub := newSubscriber(b, Event, "show", FunctionConfig{}, t.Context(), slog.New(slog.DiscardHandler), testMetrics(t))
+		if _, err := sub.Subscribe(t.Context(), "topic"); err != nil {
+			t.Fatal(err)
+		}
+		elapse(time.Minute)
+		if err := sub.Close(); err != nil {
+			t.Error(err)
+		}
+		// 0.2 s, 0.4 s, ... up to 5 s, each spread by half.
+		if b.opened < 5 || b.opened > 40 {
+			t.Errorf("opened %d times in a minute", b.opened)
+		}
+	})
 }

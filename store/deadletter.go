@@ -75,8 +75,8 @@ type DeadLetter struct {
 }
 
 // AddDeadLetter keeps a message that a function gave up on. Letters about the
-// same message and function are one letter: their attempts add up, and the rest
-// is what the latest says. The same letter again (with the same failed_at)
+// same message, topic and function are one letter: their attempts add up, and the
+// rest is what the latest says. The same letter again (with the same failed_at)
 // changes nothing. A letter that was replayed, and now says that the replay
 // failed, waits again. A letter without a time gets the current one. Errors:
 // ErrInvalid, ErrClosed, that of ctx, or that of the disk.
@@ -102,7 +102,7 @@ func (s *Store) addDeadLetter(ctx context.Context, letter *tasks.DeadLetter) err
 	if id == "" {
 		// Other programs may publish without an id; their messages must not all
 		// become one letter.
-		id = fmt.Sprintf("sha256:%x", sha256.Sum256(append([]byte(letter.GetTopic()+"\x00"), letter.GetPayload()...)))
+		id = fmt.Sprintf("sha256:%x", sha256.Sum256(letter.GetPayload()))
 	}
 	metadata, err := json.Marshal(letter.GetMetadata())
 	if err != nil {
@@ -124,8 +124,8 @@ func (s *Store) addDeadLetter(ctx context.Context, letter *tasks.DeadLetter) err
 	})
 }
 
-// mergeDeadLetter adds a failure to the letter of its message and function, or
-// makes that letter.
+// mergeDeadLetter adds a failure to the letter of its message, topic and function,
+// or makes that letter.
 func (s *Store) mergeDeadLetter(ctx context.Context, tx *sql.Tx, letter *tasks.DeadLetter, messageID string, failedAt int64, payload []byte, metadata string) error {
 	now := s.now().UnixMicro()
 	if err := forget(ctx, tx, now); err != nil {
@@ -133,7 +133,7 @@ func (s *Store) mergeDeadLetter(ctx context.Context, tx *sql.Tx, letter *tasks.D
 	}
 	old := keptLetter{}
 	err := tx.QueryRowContext(ctx, `SELECT id, state, since, failed_at, replay_id, requested_at
-		FROM dead_letters WHERE message_id = ? AND function = ?`, messageID, letter.GetFunction()).
+		FROM dead_letters WHERE message_id = ? AND function = ? AND topic = ?`, messageID, letter.GetFunction(), letter.GetTopic()).
 		Scan(&old.id, &old.state, &old.since, &old.failedAt, &old.replayID, &old.requestedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		if err := tx.QueryRowContext(ctx, `INSERT INTO dead_letters
@@ -158,8 +158,8 @@ func (s *Store) mergeDeadLetter(ctx context.Context, tx *sql.Tx, letter *tasks.D
 	}
 	back := old.comesBack(letter.GetReplay(), failedAt)
 	if failedAt > old.failedAt && (back || old.state != dropped) {
-		if _, err := exec(ctx, tx, "UPDATE dead_letters SET topic = ?, error = ?, payload = ?, metadata = ?, failed_at = ? WHERE id = ?",
-			letter.GetTopic(), letter.GetError(), payload, metadata, failedAt, old.id); err != nil {
+		if _, err := exec(ctx, tx, "UPDATE dead_letters SET error = ?, payload = ?, metadata = ?, failed_at = ? WHERE id = ?",
+			letter.GetError(), payload, metadata, failedAt, old.id); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,54 @@ func TestLettersOfTheFirstSchemaAreKept(t *testing.T) {
 	}
 }
 
+func TestLettersOfTheSecondSchemaAreKept(t *testing.T) {
+	dir := t.TempDir()
+	db := sqlite(t, filepath.Join(dir, "burrow.db"))
+	second, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migration"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.UpTo(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"7", "9"} {
+		exec1(t, db, `INSERT INTO dead_letters (id, message_id, function, topic, error, attempts, payload, metadata, failed_at, state, replays, replay_id)
+			VALUES (`+id+`, 'm`+id+`', 'archive', 'burrow.tasks.ArchiveMessage', 'disk on fire', 5, x'00ff', '{"k":"v"}', 1767225600000000, 'replaying', 2, 'r')`)
+	}
+	exec1(t, db, "DELETE FROM dead_letters WHERE id = 9")
+	s := open(t, store.Config{DataDir: dir})
+	l, err := s.DeadLetter(t.Context(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.State != store.Replaying || l.MessageID != "m7" || l.Replays != 2 || l.ReplayID != "r" || l.Metadata["k"] != "v" {
+		t.Errorf("got %+v", l)
+	}
+	if err := s.AddDeadLetter(t.Context(), storetest.NewLetter("archive", "new")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := s.DeadLetter(t.Context(), 10); err != nil || l.MessageID != "new" {
+		t.Errorf("the next letter: got %+v, %v, want it to be 10: 9 was given before", l, err)
+	}
+}
+
+func TestLettersOfTwoTopicsAreTwo(t *testing.T) {
+	s := open(t, store.Config{DataDir: t.TempDir()})
+	for _, topic := range []string{"burrow.tasks.ArchiveMessage", "burrow.tasks.Other", "burrow.tasks.Other"} {
+		for _, id := range []string{"same", ""} {
+			letter := storetest.NewLetter("audit", id)
+			letter.Topic = topic
+			if err := s.AddDeadLetter(t.Context(), letter); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	letters, _, err := s.ListDeadLetters(t.Context(), store.LetterQuery{Limit: 10})
+	if err != nil || len(letters) != 4 {
+		t.Errorf("got %d letters, %v, want one for each topic and id", len(letters), err)
+	}
+}
+
 func TestLettersThatAreOverAreForgottenAfterAMonth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, store.Config{DataDir: t.TempDir()})

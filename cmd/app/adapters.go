@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,10 +73,18 @@ func (r replays) Replay(ctx context.Context, p dlq.Replay) error {
 // letterOf bounds what a schema bounds, and what is only for people.
 func letterOf(l router.DeadLetter) *tasks.DeadLetter {
 	return &tasks.DeadLetter{
-		MessageId: clip(l.MessageID, 256), Topic: l.Topic, Function: l.Function,
+		MessageId: boundID(l.MessageID), Topic: l.Topic, Function: l.Function,
 		Error: clip(l.Err.Error(), 4096), Attempts: uint32(l.Attempts), Payload: l.Payload,
 		FailedAt: timestamppb.New(l.Time), Metadata: boundMetadata(l.Metadata), Replay: clip(l.Replay, 128),
 	}
+}
+
+// boundID returns an id of at most 256 bytes that differs where ids do.
+func boundID(id string) string {
+	if len(id) <= 256 && utf8.ValidString(id) {
+		return id
+	}
+	return fmt.Sprintf("%s sha256:%x", clip(id, 180), sha256.Sum256([]byte(id)))
 }
 
 // boundMetadata leaves out what tasks.DeadLetter has no room for: a replay does

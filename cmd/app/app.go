@@ -91,8 +91,8 @@ func newNode(ctx context.Context, cfg *config.Config, opts options, log *slog.Lo
 func (n *node) newEdge(metrics *prometheus.Registry) error {
 	cfg := n.cfg
 	authCfg := cfg.Auth
-	authCfg.DataDir = cfg.DataDir
-	guests, err := auth.New(authCfg, claims{n.store})
+	authCfg.DataDir, authCfg.Log = cfg.DataDir, n.log
+	people, err := auth.New(authCfg, claims{n.store})
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,8 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		ListLimit:      cfg.Presence.ListLimit,
 		ArchivePrivate: cfg.Store.ArchivePrivate,
 		Publisher:      n.router,
-		Auth:           guests,
+		Auth:           people,
+		LoginURL:       cfg.Auth.JWT.LoginURL,
 		Archive:        archive{n.store},
 		Presence:       n.online,
 		Letters:        n.desk,

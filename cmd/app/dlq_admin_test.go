@@ -174,6 +174,9 @@ func TestLetterFitsItsSchema(t *testing.T) {
 	if err := rt.Publish(t.Context(), letter); err != nil {
 		t.Error(err)
 	}
+	if a, b := boundID(strings.Repeat("a", 400)+"1"), boundID(strings.Repeat("a", 400)+"2"); a == b || boundID("\xff") == boundID("\xfe") {
+		t.Errorf("two ids became one: %q", a)
+	}
 	if letter.GetMetadata()["burrow_key"] != "a/b" || len(letter.GetMetadata()) != 32 {
 		t.Errorf("%d of the metadata are kept: %v", len(letter.GetMetadata()), letter.GetMetadata()["burrow_key"])
 	}

@@ -89,6 +89,7 @@ func TestRefusedAtOnce(t *testing.T) {
 		{"an unknown function", []string{"-functions", "archive,brodcast"}, nil, []string{"brodcast", "broadcast, presence, archive, dead-letters"}},
 		{"an unknown flag", []string{"-port", "80"}, nil, []string{"-port"}},
 		{"an argument", []string{"config.toml"}, nil, []string{"config.toml"}},
+		{"tokens without a key", nil, []string{"BURROW_AUTH_MODE=jwt"}, []string{"auth.jwt.key_file", "auth.jwt.key"}},
 		{"a wrong file to check", []string{"-check", "-config", file}, nil, []string{"edge.rate", "edge.bursts"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -127,6 +128,8 @@ func TestCannotStart(t *testing.T) {
 	}{
 		{"the port is taken", append(install(t, memory).env, "BURROW_HTTP_ADDR="+first.addr), []string{first.addr, "http.addr"}},
 		{"the data directory is in use", locked.env, []string{locked.dir, "in use by another process", "data_dir"}},
+		{"the key of the tokens is missing", append(install(t, memory).env, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY_FILE="+readOnly+"s"), []string{readOnly + "s", "auth.jwt.key_file", "no such file"}},
+		{"the key of the tokens is empty", append(install(t, memory).env, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY_FILE="+readOnly), []string{readOnly, "auth.jwt.key_file", "too short"}},
 		{"the data directory is a file", append(install(t, memory).env, "BURROW_DATA_DIR="+readOnly, "BURROW_STORE_DSN="), []string{readOnly, "data_dir"}},
 	} {
 		for _, mode := range []string{"", "-check"} {

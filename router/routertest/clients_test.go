@@ -381,10 +381,18 @@ func amqpLeftovers(t testing.TB, cfg router.Config) (left []routertest.Leftover)
 // if it has others.
 func amqpExpires(t testing.TB, conn *amqp.Connection, queue string) (expires time.Duration, there bool) {
 	t.Helper()
-	for _, args := range []amqp.Table{nil, {
-		amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: int32(amqpEventExpires / time.Millisecond),
-		amqp.QueueMaxLenArg: int32(10_000), amqp.QueueOverflowArg: amqp.QueueOverflowDropHead,
-	}} {
+	const mark = ".mark"
+	with := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: int32(amqpEventExpires / time.Millisecond)}
+	if strings.HasSuffix(queue, mark) {
+		with[amqp.QueueMaxLenArg] = int32(2)
+	} else {
+		topic := strings.Join(strings.Split(queue, ".")[:strings.Count(queue, ".")-1], ".") // without .<group>.<random>
+		with[amqp.QueueMaxLenArg] = int32(10_000)
+		with[amqp.QueueOverflowArg] = amqp.QueueOverflowDropHead
+		with["x-dead-letter-exchange"] = topic + mark
+		with["x-dead-letter-routing-key"] = queue + mark
+	}
+	for _, args := range []amqp.Table{nil, with} {
 		ch, err := conn.Channel() // an answer that is no ends it
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 const (
 	oneProcess = "the nodes are in one process, and what they publish stays in it"
 	oneNode    = "one process has the broker for itself, and runs one node; use a NATS server for more"
-	returned   = "not yet: what its last process gave back comes after the wait for a dead one, 30 s"
 	payload    = "as a server comes its max_payload is 1 MiB with the headers: set it to 1 MiB and 64 KiB, or the largest messages are refused"
 	noLink     = "the broker is in the process: no link to it can fail"
 )
@@ -39,7 +38,6 @@ func brokers() []routertest.Broker {
 		{
 			Name:       "NATS, embedded",
 			Config:     embeddedConfig,
-			Redelivery: 30 * time.Second,
 			Exclusive:  true,
 			PublishRaw: publishRawEmbedded,
 			Leftovers:  embeddedLeftovers,
@@ -47,7 +45,6 @@ func brokers() []routertest.Broker {
 				routertest.SeveralNodes: oneNode,
 				routertest.RawEvents:    "it listens on no port: no other program can publish while it runs",
 				routertest.Link:         noLink,
-				"what a stopped node had not begun comes to the next one within 5 s": returned,
 			},
 		},
 		{
