@@ -40,7 +40,7 @@ conformance-docs: ## The same, and write the table into docs/delivery.md if all 
 fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file name; do \
 		target=$${name#func }; echo "fuzz $$target in $${file%/*} for $(FUZZTIME)"; \
-		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" || exit 1; \
+		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1x "$${file%/*}" || exit 1; \
 	done
 
 faults: ## Break brokers, links and workers, and print what became of the messages
