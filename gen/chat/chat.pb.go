@@ -39,7 +39,9 @@ type ChatMessage struct {
 	// has on the broker then stands in.
 	Id string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
 	// When the edge took it. Absent means when it is first handled.
-	SentAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	SentAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	// What the sender called the message before it had an id; empty for most programs.
+	Ref           string `protobuf:"bytes,6,opt,name=ref,proto3" json:"ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +109,13 @@ func (x *ChatMessage) GetSentAt() *timestamppb.Timestamp {
 		return x.SentAt
 	}
 	return nil
+}
+
+func (x *ChatMessage) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
 }
 
 // UserStatus says that a user came online on a node, or is no longer online there.
@@ -197,13 +206,14 @@ var File_chat_proto protoreflect.FileDescriptor
 const file_chat_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"chat.proto\x12\x04chat\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n" +
+	"chat.proto\x12\x04chat\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x02\n" +
 	"\vChatMessage\x12U\n" +
 	"\x06sender\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06sender\x12%\n" +
 	"\acontent\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01(\x80\x80\x04R\acontent\x12W\n" +
 	"\ato_user\x18\x03 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x12\x1b\n" +
 	"\x02id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x02id\x123\n" +
-	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xda\x01\n" +
+	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1d\n" +
+	"\x03ref\x18\x06 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x03ref\"\xda\x01\n" +
 	"\n" +
 	"UserStatus\x12Z\n" +
 	"\tclient_id\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\bclientId\x12\x16\n" +
