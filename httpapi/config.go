@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -128,6 +129,9 @@ type Archive interface {
 	// when before is empty), oldest first, and whether there are older ones. With
 	// both users empty it pages the global talk, else the private talk of the two.
 	Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error)
+	// PageAfter returns up to limit messages with ids greater than after, the oldest of
+	// them, oldest first, and whether there are newer ones.
+	PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error)
 }
 
 // Presence is told about every session that joins or leaves this node. It is
@@ -164,8 +168,13 @@ type Config struct {
 	History HistoryConfig `toml:"history"`
 	Admin   AdminConfig   `toml:"admin"`
 
-	// ListLimit is how many statuses a newcomer gets: presence.list_limit.
+	// ListLimit is how many users a newcomer is told of: presence.list_limit.
 	ListLimit int `toml:"-"`
+	// FlushInterval is the least time between two status frames of v1:
+	// presence.flush_interval. Default 200ms.
+	FlushInterval time.Duration `toml:"-"`
+	// Node is what clients are told to be connected to. Default a random name.
+	Node string `toml:"-"`
 	// LoginURL is auth.jwt.login_url: where the page sends people who have no token.
 	LoginURL string `toml:"-"`
 	// ArchivePrivate is store.archive_private: private messages are archived too.
@@ -174,6 +183,7 @@ type Config struct {
 	Publisher Publisher `toml:"-"` // Required.
 	Auth      Auth      `toml:"-"` // Required.
 	Archive   Archive   `toml:"-"` // Nil: there is only the memory of this node.
+	Refs      Refs      `toml:"-"` // Nil: this node remembers the latest ones, until it ends.
 	Presence  Presence  `toml:"-"` // Nil: nobody is told.
 	Letters   Letters   `toml:"-"` // Nil: there is no admin API.
 	// Checks are the parts that /readyz asks, by name.
@@ -189,10 +199,11 @@ type Config struct {
 // DefaultConfig returns the defaults of the three tables.
 func DefaultConfig() Config {
 	return Config{
-		HTTP:      DefaultHTTPConfig(),
-		Edge:      DefaultEdgeConfig(),
-		History:   DefaultHistoryConfig(),
-		ListLimit: 200,
+		HTTP:          DefaultHTTPConfig(),
+		Edge:          DefaultEdgeConfig(),
+		History:       DefaultHistoryConfig(),
+		ListLimit:     200,
+		FlushInterval: 200 * time.Millisecond,
 	}
 }
 
@@ -208,6 +219,13 @@ func (c Config) withDefaults() (Config, error) {
 	c.Edge.PingInterval = positive(c.Edge.PingInterval, edge.PingInterval)
 	c.History.Buffer = positive(c.History.Buffer, history.Buffer)
 	c.ListLimit = positive(c.ListLimit, 200)
+	c.FlushInterval = positive(c.FlushInterval, 200*time.Millisecond)
+	if c.Refs == nil {
+		c.Refs = newMemoryRefs()
+	}
+	if c.Node == "" {
+		c.Node = "node-" + rand.Text()
+	}
 	if c.HTTP.Addr == "" {
 		c.HTTP.Addr = DefaultHTTPConfig().Addr
 	}

@@ -78,11 +78,12 @@ func (s *Server) connect(c echo.Context) error {
 			upgrade.Header[name] = v
 		}
 	}
-	sess := s.newSession(conn, user, expires)
+	name, d := negotiate(r.Header)
+	sess := s.newSession(conn, user, d, expires)
 	go func() {
 		defer s.connections.leave()
 		sess.run(func(conn net.Conn) error {
-			return s.melody.HandleRequest(&hijacked{conn: conn, buffered: buffered}, upgrade)
+			return s.melody.HandleRequest(newHijacked(conn, buffered, name), upgrade)
 		})
 	}()
 	return nil
@@ -158,12 +159,16 @@ type hijacked struct {
 	header   http.Header
 }
 
-func (h *hijacked) Header() http.Header {
-	if h.header == nil {
-		h.header = http.Header{}
+// newHijacked returns it with the subprotocol that was chosen, if one was.
+func newHijacked(conn net.Conn, buffered *bufio.ReadWriter, subprotocol string) *hijacked {
+	h := &hijacked{conn: conn, buffered: buffered, header: http.Header{}}
+	if subprotocol != "" {
+		h.header.Set("Sec-Websocket-Protocol", subprotocol)
 	}
-	return h.header
+	return h
 }
+
+func (h *hijacked) Header() http.Header { return h.header }
 
 func (h *hijacked) Write(p []byte) (int, error) { return len(p), nil }
 func (h *hijacked) WriteHeader(int)             {}

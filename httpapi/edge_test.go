@@ -193,7 +193,7 @@ func opens(t *testing.T, n *node, headers []string) bool {
 
 func TestUnknownSubprotocolsGetPlain(t *testing.T) {
 	n := start(t, nil)
-	if !opens(t, n, append(upgrade[:4:4], "Sec-WebSocket-Protocol: burrow.v1.proto, chat")) {
+	if !opens(t, n, append(upgrade[:4:4], "Sec-WebSocket-Protocol: burrow.v9.proto, chat")) {
 		t.Error("refused")
 	}
 }

@@ -513,6 +513,12 @@ func (a *fakeArchive) Page(_ context.Context, before string, limit int, users [2
 	return found[cut:], cut > 0, nil
 }
 
+func (a *fakeArchive) PageAfter(_ context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
+	all, _, err := a.Page(context.Background(), "", 1<<30, users)
+	newer := slices.DeleteFunc(slices.Clone(all), func(m *chat.ChatMessage) bool { return m.Id <= after })
+	return newer[:min(limit, len(newer))], len(newer) > limit, err
+}
+
 // fakePresence is a tracker of one node without grace.
 type fakePresence struct {
 	status func(string, bool)

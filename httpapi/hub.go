@@ -17,16 +17,20 @@ import (
 type hub struct {
 	historyLimit int
 	listLimit    int
-	perUser      int // 0: no limit.
+	perUser      int           // 0: no limit.
+	changed      chan struct{} // Holds one: there is something for flush to do.
 
 	mu       sync.Mutex
 	closed   bool
 	sessions []*session
+	speaking [dialects]int // How many sessions speak each dialect.
 	users    map[string][]*session
 	global   recent
 	private  recent
 	seen     idSet
+	heard    idSet // Of seen, what came from the broker and not from the archive.
 	roster   roster
+	crowd    crowd
 }
 
 func newHub(cfg Config) *hub {
@@ -34,17 +38,28 @@ func newHub(cfg Config) *hub {
 		historyLimit: cfg.History.Limit,
 		listLimit:    cfg.ListLimit,
 		perUser:      cfg.Edge.MaxConnectionsPerUser,
+		changed:      make(chan struct{}, 1),
 		users:        make(map[string][]*session),
 		global:       recent{max: cfg.History.Buffer},
 		private:      recent{max: cfg.History.Buffer},
 		seen:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
+		heard:        idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
 	}
 }
 
-// entry is one message of the memory, with its frame.
+// entry is one message of the memory, with its frames in those dialects in which somebody
+// has got it.
 type entry struct {
-	chat  *chatFrame
-	frame frame
+	chat   *chatFrame
+	frames [dialects]frame
+}
+
+// in returns the frame with the message. The caller holds the lock, or is the only one to know e.
+func (e *entry) in(d dialect) frame {
+	if e.frames[d] == nil {
+		e.frames[d] = encodeChat(d, e.chat)
+	}
+	return e.frames[d]
 }
 
 // joinResult says what became of a session that wanted to join.
@@ -67,21 +82,31 @@ func (h *hub) join(s *session) joinResult {
 	if h.perUser > 0 && len(mine) >= h.perUser {
 		return refusedFull
 	}
+	if s.dialect == plain {
+		s.start(h.helloPlain(s))
+	} else {
+		s.start(h.helloV1(s))
+	}
+
+	s.index = len(h.sessions)
+	h.sessions = append(h.sessions, s)
+	h.speaking[s.dialect]++
+	h.users[s.user] = append(mine, s)
+	return joined
+}
+
+// helloPlain returns what a plain session gets first. The caller holds the lock.
+func (h *hub) helloPlain(s *session) []frame {
 	history := h.global.tail(h.historyLimit)
 	statuses := h.roster.head(h.listLimit, s.user)
 	burst := make([]frame, 0, len(history)+len(statuses)+8)
-	for _, e := range history {
-		burst = append(burst, e.frame)
+	for i := range history {
+		burst = append(burst, history[i].in(plain))
 	}
 	for _, m := range statuses {
 		burst = append(burst, m.frame)
 	}
-	s.start(burst)
-
-	s.index = len(h.sessions)
-	h.sessions = append(h.sessions, s)
-	h.users[s.user] = append(mine, s)
-	return joined
+	return burst
 }
 
 // leave takes s out. It gets nothing from then on.
@@ -93,6 +118,7 @@ func (h *hub) leave(s *session) {
 	h.sessions[s.index].index = s.index
 	h.sessions[last] = nil
 	h.sessions = h.sessions[:last]
+	h.speaking[s.dialect]--
 
 	mine := slices.DeleteFunc(h.users[s.user], func(o *session) bool { return o == s })
 	if len(mine) == 0 {
@@ -113,83 +139,77 @@ func (h *hub) close() []*session {
 // deliver queues c for everyone whom it is for, once for each id, and returns for how
 // many sessions; known reports that the id had come before.
 func (h *hub) deliver(c *chatFrame) (sessions int, known bool) {
-	e := entry{chat: c, frame: textFrame(c)}
+	e := entry{chat: c}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.heard.add(c.ID)
 	if !h.seen.add(c.ID) {
 		return 0, true
 	}
+	sessions = h.send(&e) // First: it makes the frames that the memory keeps.
 	if c.ToUser != "" {
 		h.private.add(e)
 	} else {
 		h.global.add(e)
 	}
-	return h.send(e), false
+	return sessions, false
+}
+
+// knows reports whether the message with this id has come from the broker.
+func (h *hub) knows(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, known := h.heard.ids[id]
+	return known
 }
 
 // merge puts global messages of the archive where their ids say, and queues those that
 // nobody had seen for everyone. It returns how many those were.
 func (h *hub) merge(page []*chatFrame) int {
-	entries := make([]entry, len(page))
-	for i, c := range page {
-		entries[i] = entry{chat: c, frame: textFrame(c)}
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var added int
-	for _, e := range entries {
+	for _, c := range page {
 		// What the memory would forget at once is no news.
-		if h.global.forgets(e.chat.ID) || !h.seen.add(e.chat.ID) {
+		if h.global.forgets(c.ID) || !h.seen.add(c.ID) {
 			continue
 		}
+		e := entry{chat: c}
+		h.send(&e)
 		h.global.insert(e)
-		h.send(e)
 		added++
 	}
 	return added
 }
 
 // send queues e for those whom it is for. The caller holds the lock.
-func (h *hub) send(e entry) int {
+func (h *hub) send(e *entry) int {
 	to, from := e.chat.ToUser, e.chat.Sender
 	if to == "" {
 		for _, s := range h.sessions {
-			s.enqueue(e.frame)
+			s.enqueue(e.in(s.dialect))
 		}
 		return len(h.sessions)
 	}
 	n := len(h.users[to])
 	for _, s := range h.users[to] {
-		s.enqueue(e.frame)
+		s.enqueue(e.in(s.dialect))
 	}
 	if from != to {
 		n += len(h.users[from])
 		for _, s := range h.users[from] {
-			s.enqueue(e.frame)
+			s.enqueue(e.in(s.dialect))
 		}
 	}
 	return n
 }
 
-// status notes whether user is online and tells everyone if that is a change.
-func (h *hub) status(user string, online bool) {
-	f := textFrame(statusFrame{ClientID: user, Online: online})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.roster.set(user, online, f) {
-		return
-	}
-	for _, s := range h.sessions {
-		s.enqueue(f)
-	}
-}
-
 // recall returns what the memory holds of the talk of two users, or of the global talk
-// when both are empty, with ids less than before unless that is empty.
-func (h *hub) recall(before string, users [2]string) []*chatFrame {
+// when both are empty, of the ids that q asks for.
+func (h *hub) recall(q pageQuery) []*chatFrame {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	from := &h.global
+	from, users := &h.global, q.users
 	if users != [2]string{} {
 		from = &h.private
 	}
@@ -197,7 +217,7 @@ func (h *hub) recall(before string, users [2]string) []*chatFrame {
 	for _, e := range from.items {
 		c := e.chat
 		mine := users == [2]string{} || [2]string{c.Sender, c.ToUser} == users || [2]string{c.ToUser, c.Sender} == users
-		if mine && (before == "" || c.ID < before) {
+		if mine && (q.before == "" || c.ID < q.before) && (q.after == "" || c.ID > q.after) {
 			found = append(found, c)
 		}
 	}

@@ -43,6 +43,15 @@ func (c *idClock) next() (string, time.Time) {
 	return id.String(), now
 }
 
+// timeOf returns the time in an id that next has made, in milliseconds.
+func timeOf(id string) time.Time {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(u[:8]) >> 16))
+}
+
 // observe moves the clock past id, if it is a UUIDv7 not too far in the future.
 func (c *idClock) observe(id string) {
 	u, err := uuid.Parse(id)

@@ -51,6 +51,8 @@ type chatFrame struct {
 	Content string `json:"content"`
 	ToUser  string `json:"to_user"`
 	SentAt  string `json:"sent_at"`
+
+	ref string // The sender's; v1 only.
 }
 
 // statusFrame says that a user came online or went offline.
@@ -86,7 +88,8 @@ func newChatFrame(msg *chat.ChatMessage, now time.Time) *chatFrame {
 		Sender:  msg.GetSender(),
 		Content: msg.GetContent(),
 		ToUser:  to,
-		SentAt:  at.UTC().Format("2006-01-02T15:04:05.000Z"),
+		SentAt:  at.UTC().Format(timeFormat),
+		ref:     msg.GetRef(),
 	}
 }
 
@@ -113,9 +116,7 @@ func (in incoming) chatMessage(sender, id string, at time.Time) *chat.ChatMessag
 // is ignored. Data must be UTF-8.
 //
 // A "to_user" of another type is refused rather than taken for "everyone": what
-// somebody means to say in private must not become public. Line ends become \n.
-// Control characters other than \n and \t are refused: no page can show them,
-// some databases cannot store them, and a terminal client would obey them.
+// somebody means to say in private must not become public.
 func decodeFrame(data []byte, maxContent int) (incoming, *errorBody) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(data, &keys); err != nil || keys == nil {
@@ -125,13 +126,20 @@ func decodeFrame(data []byte, maxContent int) (incoming, *errorBody) {
 	if !ok {
 		return incoming{}, badFrame(`"content" must be there and be a string`)
 	}
-	in := incoming{}
+	toUser := ""
 	if raw, given := keys["to_user"]; given {
-		if in.toUser, ok = jsonString(raw); !ok {
+		if toUser, ok = jsonString(raw); !ok {
 			return incoming{}, badFrame(`"to_user" must be a string: a user's name, or "" for everyone`)
 		}
 	}
+	return compose(content, toUser, maxContent)
+}
 
+// compose returns what a client wants to say. Line ends become \n. Control characters other
+// than \n and \t are refused: no page can show them, some databases cannot store them, and a
+// terminal client would obey them.
+func compose(content, toUser string, maxContent int) (incoming, *errorBody) {
+	in := incoming{toUser: toUser}
 	if strings.Contains(content, "\r") {
 		content = strings.ReplaceAll(strings.ReplaceAll(content, "\r\n", "\n"), "\r", "\n")
 	}
@@ -189,10 +197,11 @@ func forbidden(r rune) bool {
 type frame []byte
 
 const (
-	opText  = 0x1
-	opClose = 0x8
-	opPing  = 0x9
-	opPong  = 0xA
+	opText   = 0x1
+	opBinary = 0x2
+	opClose  = 0x8
+	opPing   = 0x9
+	opPong   = 0xA
 )
 
 // pingFrame is the ping that every session gets.
@@ -200,18 +209,37 @@ var pingFrame = newFrame(opPing, nil)
 
 // newFrame returns payload as one final, unmasked frame.
 func newFrame(opcode byte, payload []byte) frame {
-	f := make(frame, 0, 10+len(payload))
-	f = append(f, 0x80|opcode)
-	switch n := len(payload); {
-	case n < 126:
-		f = append(f, byte(n))
-	case n <= math.MaxUint16:
-		f = binary.BigEndian.AppendUint16(append(f, 126), uint16(n))
-	default:
-		f = binary.BigEndian.AppendUint64(append(f, 127), uint64(n))
-	}
+	f := appendHeader(make(frame, 0, 10+len(payload)), opcode, len(payload))
 	return append(f, payload...)
 }
+
+// appendHeader appends the header of a final, unmasked frame with n bytes of payload.
+func appendHeader(b []byte, opcode byte, n int) []byte {
+	b = append(b, 0x80|opcode)
+	switch {
+	case n < 126:
+		return append(b, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+}
+
+// payload returns f without its header.
+func (f frame) payload() []byte {
+	switch f[1] {
+	case 126:
+		return f[4:]
+	case 127:
+		return f[10:]
+	default:
+		return f[2:]
+	}
+}
+
+// isData reports whether f holds a message, and does not control the connection.
+func (f frame) isData() bool { return f[0]&0x0f < opClose }
 
 // textFrame returns v as JSON in a text frame.
 func textFrame(v any) frame { return newFrame(opText, encodeJSON(v)) }

@@ -10,6 +10,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,7 @@ type Server struct {
 	http       *http.Server
 
 	reseedAfter time.Duration
+	epoch       string // Of this start of the node.
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -103,6 +105,7 @@ func New(cfg Config) (*Server, error) {
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
 		reseedAfter: reseedAfter,
+		epoch:       rand.Text(),
 		refill:      make(chan struct{}, 1),
 		seeded:      make(chan struct{}),
 		stopped:     make(chan struct{}),
@@ -208,9 +211,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err
 	}
-	reseeded := make(chan struct{})
-	go func() { defer close(reseeded); s.keepFilled() }()
-	defer func() { <-reseeded }() // Shutdown ends it, and no return is before that.
+	var background sync.WaitGroup
+	background.Go(s.keepFilled)
+	background.Go(s.keepFlushing)
+	defer background.Wait() // Shutdown ends them, and no return is before that.
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
 
@@ -317,6 +321,24 @@ func (s *Server) Deliver(msg *chat.ChatMessage) {
 // Status notes that user is online, or is no longer, and tells everyone if that is a change. The
 // presence tracker calls it, for one user one call after the other.
 func (s *Server) Status(user string, online bool) { s.hub.status(user, online) }
+
+// keepFlushing tells v1 sessions of changes of who is online, cfg.FlushInterval after the first
+// of them.
+func (s *Server) keepFlushing() {
+	for {
+		select {
+		case <-s.hub.changed:
+		case <-s.ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(s.cfg.FlushInterval):
+		case <-s.ctx.Done():
+			return
+		}
+		s.hub.flush()
+	}
+}
 
 // gate counts what is going on, until it is closed and the last one has left. The zero value is
 // open.

@@ -1,26 +1,16 @@
 package httpapi
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
 	"sync"
 	"time"
-	"unicode/utf8"
 
-	"github.com/olahol/melody"
 	"golang.org/x/time/rate"
-	"google.golang.org/protobuf/proto"
-
-	"burrow/gen/tasks"
 )
-
-// publishTimeout bounds one publish, beyond what the publisher itself promises.
-const publishTimeout = 30 * time.Second
 
 const (
 	reasonSlow    = "too slow: reconnect and resume"
@@ -36,6 +26,7 @@ type session struct {
 	server  *Server
 	metrics *metrics
 	user    string
+	dialect dialect
 	conn    *edgeConn
 
 	limit    *rate.Limiter // Of frames; nil: none. The reader's.
@@ -65,12 +56,13 @@ type session struct {
 	dead       bool      // The socket is closed.
 }
 
-func (s *Server) newSession(conn net.Conn, user string, expires time.Time) *session {
+func (s *Server) newSession(conn net.Conn, user string, d dialect, expires time.Time) *session {
 	edge := s.cfg.Edge
 	sess := &session{
 		server:     s,
 		metrics:    s.metrics,
 		user:       user,
+		dialect:    d,
 		expires:    expires,
 		conn:       &edgeConn{Conn: conn},
 		queueLimit: edge.Queue,
@@ -84,39 +76,6 @@ func (s *Server) newSession(conn net.Conn, user string, expires time.Time) *sess
 		sess.refusals = rate.NewLimiter(rate.Limit(edge.Rate/2), 2*edge.Burst)
 	}
 	return sess
-}
-
-// sessionOf returns the session that melody's session stands for.
-func sessionOf(m *melody.Session) *session {
-	return m.WebsocketConnection().UnderlyingConn().(*edgeConn).session
-}
-
-// newMelody returns the melody that upgrades and reads for s. It never writes: see edgeConn.
-func (s *Server) newMelody() *melody.Melody {
-	m := melody.New()
-	m.Upgrader.CheckOrigin = s.originAllowed
-	m.Upgrader.HandshakeTimeout = 5 * time.Second
-	m.Upgrader.ReadBufferSize = 1024
-	m.Upgrader.WriteBufferSize = 256
-	m.Upgrader.WriteBufferPool = new(sync.Pool)
-	m.Config.MaxMessageSize = int64(s.cfg.Edge.MaxFrameBytes)
-	m.Config.MessageBufferSize = 1 // Nothing is ever put into it.
-	m.Config.PongWait = 2 * s.cfg.Edge.PingInterval
-	m.Config.PingPeriod = 10 * 365 * 24 * time.Hour // Pings leave through our own writer.
-	m.Config.ConcurrentMessageHandling = false
-	m.HandleConnect(func(ms *melody.Session) {
-		sess := sessionOf(ms)
-		ms.Request = nil // It would stay in memory as long as the session.
-		ws := ms.WebsocketConnection()
-		ws.SetPingHandler(func(data string) error { sess.pong(data); return nil })
-		ws.SetCloseHandler(func(code int, _ string) error { sess.peerClose(code); return nil })
-		sess.open()
-	})
-	m.HandleMessage(func(ms *melody.Session, data []byte) { sessionOf(ms).receive(data) })
-	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) {
-		sessionOf(ms).close(closeUnsupportedData, "text frames only")
-	})
-	return m
 }
 
 // run serves the session until it is over. It is called in a goroutine of its own, so that
@@ -333,101 +292,4 @@ func (s *session) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.finished || s.dead
-}
-
-// receive handles one text message. Melody calls it for one message after the other, so a
-// connection has one publish in flight, and the reader's socket is the queue for the rest.
-func (s *session) receive(data []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(p)
-		}
-		// Melody moves the read deadline at pongs only, and none was read meanwhile.
-		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.server.cfg.Edge.PingInterval))
-	}()
-	s.mu.Lock()
-	over := s.closing || s.dead
-	s.mu.Unlock()
-	if over {
-		return
-	}
-	if !utf8.Valid(data) {
-		s.close(closeInvalidText, "text must be UTF-8")
-		return
-	}
-	if wait := s.throttle(); wait > 0 {
-		s.refuse(&errorBody{
-			Code:         codeRateLimited,
-			Message:      "too many messages; this one was not sent: wait a moment and send it again",
-			RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds(),
-		})
-		return
-	}
-	in, bad := decodeFrame(data, s.server.cfg.Edge.MaxContentBytes)
-	if bad != nil {
-		s.refuse(bad)
-		return
-	}
-	if bad := s.publish(in); bad != nil {
-		s.answer(bad)
-		return
-	}
-	s.metrics.received.WithLabelValues("ok").Inc()
-}
-
-// throttle takes a token for one frame, or returns how long until there is one.
-func (s *session) throttle() time.Duration {
-	if s.limit == nil {
-		return 0
-	}
-	now := time.Now()
-	r := s.limit.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait > 0 {
-		r.CancelAt(now)
-	}
-	return wait
-}
-
-// refuse answers a frame that the client should not have sent. Whoever keeps sending such
-// frames is closed.
-func (s *session) refuse(bad *errorBody) {
-	s.answer(bad)
-	if s.refusals != nil && !s.refusals.Allow() {
-		s.close(closeRateLimited, reasonRate)
-	}
-}
-
-func (s *session) answer(bad *errorBody) {
-	s.metrics.received.WithLabelValues(bad.Code).Inc()
-	s.enqueue(textFrame(errorFrame{*bad}))
-}
-
-// publish says in for the session's user: the task to archive it first, then the event, so that
-// what people see is archived, in one call that returns when the broker has both.
-func (s *session) publish(in incoming) *errorBody {
-	if !s.server.publishing.enter(0) {
-		return &errorBody{Code: codeUnavailable, Message: "the server is restarting; this message was not sent: send it again after you have reconnected"}
-	}
-	defer s.server.publishing.leave()
-
-	id, now := s.server.ids.next()
-	msg := in.chatMessage(s.user, id, now)
-	msgs := make([]proto.Message, 0, 2)
-	if in.toUser == "" || s.server.cfg.ArchivePrivate {
-		msgs = append(msgs, &tasks.ArchiveMessage{Message: msg})
-	}
-	msgs = append(msgs, msg)
-
-	ctx, cancel := context.WithTimeout(s.server.ctx, publishTimeout)
-	defer cancel()
-	err := s.server.cfg.Publisher.Publish(ctx, msgs...)
-	s.metrics.published.Observe(time.Since(now).Seconds())
-	if err != nil {
-		s.server.logPublish.Do(func() {
-			s.server.log.Warn("publish", slog.String("id", id), slog.String("user", s.user), slog.Any("error", err))
-		})
-		return &errorBody{Code: codeUnavailable, Message: "the message could not be sent; try again in a moment"}
-	}
-	return nil
 }

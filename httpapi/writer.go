@@ -100,9 +100,10 @@ func (o *outbox) take(b *batch) {
 
 // batch is what one write call sends. Batches are pooled: an idle session has none.
 type batch struct {
-	frames []frame
-	size   int
-	joined []byte
+	dialect dialect
+	frames  []frame
+	size    int
+	joined  []byte
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -112,15 +113,22 @@ func (b *batch) add(f frame) {
 	b.size += len(f)
 }
 
-// bytes returns the frames of b in one piece. A single frame, shared with all other sessions, is
-// not copied.
+// bytes returns the frames of b in one piece; in v1 those that follow each other become one. A
+// single frame, shared with all other sessions, is not copied.
 func (b *batch) bytes() []byte {
 	if len(b.frames) == 1 {
 		return b.frames[0]
 	}
 	b.joined = b.joined[:0]
-	for _, f := range b.frames {
-		b.joined = append(b.joined, f...)
+	for i, n := 0, 0; i < len(b.frames); i += n {
+		for n = 1; b.dialect != plain && b.frames[i].isData() && i+n < len(b.frames) && b.frames[i+n].isData(); {
+			n++
+		}
+		if n > 1 {
+			b.joined = b.dialect.join(b.joined, b.frames[i:i+n])
+		} else {
+			b.joined = append(b.joined, b.frames[i]...)
+		}
 	}
 	return b.joined
 }
@@ -164,6 +172,7 @@ func (s *session) write() {
 func (s *session) flush() (bool, error) {
 	b := batches.Get().(*batch)
 	defer b.release()
+	b.dialect = s.dialect
 
 	s.mu.Lock()
 	if s.dead {
@@ -195,6 +204,7 @@ func (s *session) flush() (bool, error) {
 	s.mu.Unlock()
 
 	rest := b.bytes()
+	size := len(rest)
 	for len(rest) > 0 {
 		n, err := s.conn.Conn.Write(rest)
 		rest = rest[n:]
@@ -208,7 +218,7 @@ func (s *session) flush() (bool, error) {
 			return false, err
 		}
 	}
-	s.metrics.written.Add(float64(b.size))
+	s.metrics.written.Add(float64(size))
 
 	if last {
 		s.mu.Lock()

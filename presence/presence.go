@@ -42,6 +42,9 @@ type Config struct {
 	Grace time.Duration `toml:"grace" min:"0s" max:"10m"`
 	// ListLimit is the most names that Online returns. Default 200.
 	ListLimit int `toml:"list_limit" min:"1" max:"100000"`
+	// FlushInterval is the least time between two frames in which the edge tells a
+	// client who came and who left. Default 200ms.
+	FlushInterval time.Duration `toml:"flush_interval" min:"10ms" max:"10s"`
 	// SnapshotUsers is the most users in one published state; more are sent in
 	// parts. Default 5000.
 	SnapshotUsers int `toml:"snapshot_users" min:"1" max:"50000"`
@@ -67,6 +70,7 @@ func DefaultConfig() Config {
 		Lease:         15 * time.Second,
 		Grace:         5 * time.Second,
 		ListLimit:     200,
+		FlushInterval: 200 * time.Millisecond,
 		SnapshotUsers: 5000,
 	}
 }

@@ -19,6 +19,9 @@ type Query struct {
 	// Before is a message id: only messages that come before it are read. It need
 	// not be in the archive. Empty: from the newest.
 	Before string
+	// After is a message id: only messages that come after it are read, the oldest of them.
+	// Not together with Before. Empty: no such bound.
+	After string
 	// Limit is the most messages to read, at least 1; over MaxPage it is MaxPage.
 	Limit int
 	// Users are the two users of a private talk. Both empty: the talk of everyone.
@@ -26,7 +29,8 @@ type Query struct {
 }
 
 // Page returns up to q.Limit messages of one talk, the newest that come before
-// q.Before, oldest first, and whether there are older ones. Messages are ordered
+// q.Before, or the oldest that come after q.After, oldest first, and whether there
+// are more in that direction. Messages are ordered
 // by id, so that following pages with the id of the oldest message repeats none
 // and skips none, whatever is appended meanwhile. It sees what was committed,
 // by any process. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
@@ -42,11 +46,18 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 		return nil, false, fmt.Errorf("%w: limit %d is less than 1", ErrInvalid, q.Limit)
 	}
 	limit := min(q.Limit, MaxPage)
-	before := "g" // sorts after every id
-	if q.Before != "" {
-		if before, err = canonicalID(q.Before); err != nil {
-			return nil, false, err
-		}
+	stmt, bound := s.page, "g" // sorts after every id
+	switch {
+	case q.Before != "" && q.After != "":
+		return nil, false, fmt.Errorf("%w: a page is before a message or after one, not both", ErrInvalid)
+	case q.Before != "":
+		bound, err = canonicalID(q.Before)
+	case q.After != "":
+		stmt = s.pageAfter
+		bound, err = canonicalID(q.After)
+	}
+	if err != nil {
+		return nil, false, err
 	}
 	talk := ""
 	if q.Users != [2]string{} {
@@ -59,7 +70,7 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 	}
 	defer s.leave()
 
-	rows, err := s.page.QueryContext(ctx, talk, before, limit+1)
+	rows, err := stmt.QueryContext(ctx, talk, bound, limit+1)
 	if err != nil {
 		return nil, false, s.explain(err)
 	}
@@ -79,9 +90,15 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 	if len(msgs) > limit {
 		msgs, hasMore = msgs[:limit], true
 	}
-	slices.Reverse(msgs)
+	if stmt == s.page {
+		slices.Reverse(msgs)
+	}
 	return msgs, hasMore, nil
 }
 
-const selectPage = `SELECT id, sender, recipient, content, sent_at FROM messages
+const (
+	selectPage = `SELECT id, sender, recipient, content, sent_at FROM messages
 WHERE talk = ? AND id < ? ORDER BY id DESC LIMIT ?`
+	selectPageAfter = `SELECT id, sender, recipient, content, sent_at FROM messages
+WHERE talk = ? AND id > ? ORDER BY id LIMIT ?`
+)

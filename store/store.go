@@ -101,10 +101,11 @@ type Store struct {
 	metrics        *metrics
 	now            func() time.Time
 
-	writer *sql.DB // one connection: SQLite has one writer at a time anyway
-	reader *sql.DB // cannot write
-	insert *sql.Stmt
-	page   *sql.Stmt
+	writer    *sql.DB // one connection: SQLite has one writer at a time anyway
+	reader    *sql.DB // cannot write
+	insert    *sql.Stmt
+	page      *sql.Stmt
+	pageAfter *sql.Stmt
 
 	queue      chan *pending
 	writerDone chan struct{} // closed when the append goroutine has ended

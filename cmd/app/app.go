@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,12 +103,15 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	}
 	presenceCfg := cfg.Presence
 	presenceCfg.Log, presenceCfg.Metrics = n.log, metrics
+	presenceCfg.Node = "node-" + strings.ToLower(rand.Text())
 	presenceCfg.OnChange = func(user string, online bool) { n.edge.Status(user, online) }
 	n.online = presence.New(presenceCfg, presenceEvents{n.router})
 
 	n.edge, err = httpapi.New(httpapi.Config{
 		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History, Admin: cfg.Admin,
 		ListLimit:      cfg.Presence.ListLimit,
+		FlushInterval:  cfg.Presence.FlushInterval,
+		Node:           presenceCfg.Node,
 		ArchivePrivate: cfg.Store.ArchivePrivate,
 		Publisher:      n.router,
 		Auth:           people,
@@ -300,4 +305,8 @@ type archive struct{ store *store.Store }
 
 func (a archive) Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
 	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, Users: users})
+}
+
+func (a archive) PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{After: after, Limit: limit, Users: users})
 }

@@ -208,7 +208,9 @@ func refused(t *testing.T, open Open) {
 		}
 	}
 	for _, q := range []store.Query{
-		{}, {Limit: -1}, {Limit: 1, Before: "x"}, {Limit: 1, Users: [2]string{"alice", ""}}, {Limit: 1, Users: [2]string{"", "alice"}},
+		{}, {Limit: -1}, {Limit: 1, Before: "x"}, {Limit: 1, After: "x"},
+		{Limit: 1, Before: NewMessage("", "", "").GetId(), After: NewMessage("", "", "").GetId()},
+		{Limit: 1, Users: [2]string{"alice", ""}}, {Limit: 1, Users: [2]string{"", "alice"}},
 	} {
 		_, _, err := s.Page(t.Context(), q)
 		wantErr(t, err, store.ErrInvalid)
@@ -280,6 +282,20 @@ func pages(t *testing.T, open Open) {
 	wantIDs(t, page, global[:at]...)
 	if more {
 		t.Error("no older messages are there, but the page says so")
+	}
+	// After is exclusive too, and goes the other way.
+	page, more, err = s.Page(t.Context(), store.Query{Limit: 3, After: private[10]})
+	must(t, err)
+	at, _ = slices.BinarySearch(global, private[10])
+	wantIDs(t, page, global[at:at+3]...)
+	if !more {
+		t.Error("newer messages are there, but the page says no")
+	}
+	page, more, err = s.Page(t.Context(), store.Query{Limit: 5, After: global[len(global)-6]})
+	must(t, err)
+	wantIDs(t, page, global[len(global)-5:]...)
+	if more {
+		t.Error("no newer messages are there, but the page says so")
 	}
 }
 

@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"time"
+	"unicode/utf8"
+)
+
+// receive handles one message. Melody calls it for one message after the other, so a
+// connection has one publish in flight, and the reader's socket is the queue for the rest.
+func (s *session) receive(opcode byte, data []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+		}
+		// Melody moves the read deadline at pongs only, and none was read meanwhile.
+		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.server.cfg.Edge.PingInterval))
+	}()
+	s.mu.Lock()
+	over := s.closing || s.dead
+	s.mu.Unlock()
+	switch {
+	case over:
+		return
+	case opcode != s.dialect.opcode():
+		s.close(closeUnsupportedData, s.dialect.frames()+" frames only")
+		return
+	case opcode == opText && !utf8.Valid(data):
+		s.close(closeInvalidText, "text must be UTF-8")
+		return
+	}
+	if s.dialect == plain {
+		s.receivePlain(data)
+	} else {
+		s.receiveV1(data)
+	}
+}
+
+// receivePlain handles a frame of the plain protocol.
+func (s *session) receivePlain(data []byte) {
+	if bad := s.throttle(); bad != nil {
+		s.refuse(bad, "")
+		return
+	}
+	in, bad := decodeFrame(data, s.server.cfg.Edge.MaxContentBytes)
+	if bad != nil {
+		s.refuse(bad, "")
+		return
+	}
+	id, now := s.server.ids.next()
+	if bad := s.publish(in.chatMessage(s.user, id, now)); bad != nil {
+		s.answer(bad, "")
+		return
+	}
+	s.took()
+}
+
+// took counts a frame that was fine.
+func (s *session) took() { s.metrics.received.WithLabelValues("ok").Inc() }
+
+// throttle takes a token for one frame, or returns what to tell a client that has none.
+func (s *session) throttle() *errorBody {
+	if s.limit == nil {
+		return nil
+	}
+	now := time.Now()
+	r := s.limit.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait <= 0 {
+		return nil
+	}
+	r.CancelAt(now)
+	return &errorBody{
+		Code:         codeRateLimited,
+		Message:      "too many messages; this one was not sent: wait a moment and send it again",
+		RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds(),
+	}
+}
+
+// refuse answers a frame that the client should not have sent. Whoever keeps sending such
+// frames is closed.
+func (s *session) refuse(bad *errorBody, ref string) {
+	s.answer(bad, ref)
+	if s.refusals != nil && !s.refusals.Allow() {
+		s.close(closeRateLimited, reasonRate)
+	}
+}
+
+// answer tells what was wrong with a frame, which the client calls ref, if it does.
+func (s *session) answer(bad *errorBody, ref string) {
+	s.metrics.received.WithLabelValues(bad.Code).Inc()
+	if s.dialect == plain {
+		s.enqueue(textFrame(errorFrame{*bad}))
+		return
+	}
+	s.tell(errorV1(bad, ref))
+}

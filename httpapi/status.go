@@ -1,0 +1,162 @@
+package httpapi
+
+import (
+	"cmp"
+	"slices"
+
+	"burrow/gen/edge"
+)
+
+// maxStatusBytes bounds the names of one status frame, whoever comes at once.
+const maxStatusBytes = 32 << 10
+
+// status notes whether user is online. Plain sessions are told of each change at once, the
+// others of all that has changed when flush is called.
+func (h *hub) status(user string, online bool) {
+	f := textFrame(statusFrame{ClientID: user, Online: online})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.roster.set(user, online, f) {
+		return
+	}
+	if h.speaking[plain] > 0 {
+		for _, s := range h.sessions {
+			if s.dialect == plain {
+				s.enqueue(f)
+			}
+		}
+	}
+	if h.crowd.note(user, online) {
+		select {
+		case h.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// flush tells v1 sessions what has changed since the last time, if anything has.
+func (h *hub) flush() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, status := range h.crowd.flush() {
+		var frames [dialects]frame
+		for d := v1JSON; d < dialects; d++ {
+			if h.speaking[d] > 0 {
+				frames[d] = d.encode(&edge.ServerFrame{Frame: &edge.ServerFrame_Status{Status: status}})
+			}
+		}
+		for _, s := range h.sessions {
+			if s.dialect != plain {
+				s.enqueue(frames[s.dialect])
+			}
+		}
+	}
+}
+
+// crowd is who is online as all v1 sessions of this node know it, newcomers too: it changes
+// when they are told of a change, and so a newcomer's list and what follows fit together.
+type crowd struct {
+	names   []string        // Sorted.
+	pending map[string]bool // Who has come or gone since.
+	hello   [dialects]frame // The list for those who are on it or are not online; made when needed.
+}
+
+func (c *crowd) has(user string) bool {
+	_, found := slices.BinarySearch(c.names, user)
+	return found
+}
+
+// note notes a change and reports whether it is the first to tell. Who went and came back
+// is not mentioned.
+func (c *crowd) note(user string, online bool) bool {
+	if c.has(user) == online {
+		delete(c.pending, user)
+		return false
+	}
+	if c.pending == nil {
+		c.pending = make(map[string]bool)
+	}
+	c.pending[user] = online
+	return len(c.pending) == 1
+}
+
+// flush makes what was noted the state, and returns it as frames.
+func (c *crowd) flush() []*edge.Status {
+	if len(c.pending) == 0 {
+		return nil
+	}
+	var came, left []string
+	for user, online := range c.pending {
+		if online {
+			came = append(came, user)
+		} else {
+			left = append(left, user)
+		}
+	}
+	slices.Sort(came)
+	slices.Sort(left)
+	kept := slices.DeleteFunc(c.names, func(user string) bool {
+		online, changed := c.pending[user]
+		return changed && !online
+	})
+	c.names = merge(kept, came)
+	c.pending, c.hello = nil, [dialects]frame{}
+
+	statuses := []*edge.Status{{}}
+	size := 0
+	room := func(name string) *edge.Status {
+		if size += len(name) + 3; size > maxStatusBytes {
+			statuses, size = append(statuses, &edge.Status{}), len(name)+3
+		}
+		return statuses[len(statuses)-1]
+	}
+	for _, name := range came {
+		s := room(name)
+		s.Online = append(s.Online, name)
+	}
+	for _, name := range left {
+		s := room(name)
+		s.Offline = append(s.Offline, name)
+	}
+	for _, s := range statuses {
+		s.Total = uint32(len(c.names))
+	}
+	return statuses
+}
+
+// merge returns what is in one of two sorted lists, which have nothing in common, sorted.
+func merge(a, b []string) []string {
+	if len(b) == 0 {
+		return a
+	}
+	all := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if cmp.Less(a[0], b[0]) {
+			all, a = append(all, a[0]), a[1:]
+		} else {
+			all, b = append(all, b[0]), b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
+}
+
+// list returns the frame with the first n names and how many there are; own, if they are online,
+// is among them.
+func (c *crowd) list(d dialect, n int, own string) frame {
+	at, found := slices.BinarySearch(c.names, own)
+	beyond := found && at >= n
+	if c.hello[d] != nil && !beyond {
+		return c.hello[d]
+	}
+	names := c.names[:min(n, len(c.names))]
+	if beyond {
+		names = append(slices.Clone(names[:n-1]), own)
+	}
+	f := d.encode(&edge.ServerFrame{Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{
+		Users: names, Total: uint32(len(c.names)),
+	}}})
+	if !beyond {
+		c.hello[d] = f
+	}
+	return f
+}
