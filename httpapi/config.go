@@ -98,11 +98,15 @@ type HistoryConfig struct {
 	// Buffer is how many global, and how many private, messages the node keeps
 	// in memory. Default 1000.
 	Buffer int `toml:"buffer" min:"1" max:"100000"`
+	// ResumeOverlap is how long before the last message that a client has seen the
+	// messages begin that it gets again when it resumes: nodes hear messages that are
+	// sent at the same time in different orders, at most this far apart. Default 2s.
+	ResumeOverlap time.Duration `toml:"resume_overlap" min:"1ms" max:"1m"`
 }
 
 // DefaultHistoryConfig returns the defaults of the [history] table.
 func DefaultHistoryConfig() HistoryConfig {
-	return HistoryConfig{Limit: 20, Buffer: 1000}
+	return HistoryConfig{Limit: 20, Buffer: 1000, ResumeOverlap: 2 * time.Second}
 }
 
 // AdminConfig is the [admin] table of config.toml.
@@ -132,6 +136,8 @@ type Archive interface {
 	// PageAfter returns up to limit messages with ids greater than after, the oldest of
 	// them, oldest first, and whether there are newer ones.
 	PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error)
+	// PageAll is Page for the messages of all talks together.
+	PageAll(ctx context.Context, before string, limit int) ([]*chat.ChatMessage, bool, error)
 }
 
 // Presence is told about every session that joins or leaves this node. It is
@@ -218,6 +224,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Edge.UpgradeBurst = positive(c.Edge.UpgradeBurst, edge.UpgradeBurst)
 	c.Edge.PingInterval = positive(c.Edge.PingInterval, edge.PingInterval)
 	c.History.Buffer = positive(c.History.Buffer, history.Buffer)
+	c.History.ResumeOverlap = positive(c.History.ResumeOverlap, history.ResumeOverlap)
 	c.ListLimit = positive(c.ListLimit, 200)
 	c.FlushInterval = positive(c.FlushInterval, 200*time.Millisecond)
 	if c.Refs == nil {

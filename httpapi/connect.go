@@ -80,6 +80,7 @@ func (s *Server) connect(c echo.Context) error {
 	}
 	name, d := negotiate(r.Header)
 	sess := s.newSession(conn, user, d, expires)
+	sess.since = r.URL.Query().Get("since")
 	go func() {
 		defer s.connections.leave()
 		sess.run(func(conn net.Conn) error {

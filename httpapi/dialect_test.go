@@ -33,7 +33,7 @@ var serverFrames = map[string]*edge.ServerFrame{
 		ClientId: "alice", Node: "node-1", ServerTime: at, MaxContentBytes: 4096, Epoch: "E", PingIntervalMs: 25000,
 	}}},
 	"welcome_back": {Frame: &edge.ServerFrame_Welcome{Welcome: &edge.Welcome{
-		ClientId: "alice", Node: "node-1", ServerTime: at, MaxContentBytes: 4096, Recovered: true, Epoch: "E", PingIntervalMs: 25000,
+		ClientId: "alice", Node: "node-1", ServerTime: at, MaxContentBytes: 4096, Recovered: true, Epoch: "E", PingIntervalMs: 25000, PrivateGap: true,
 		ExpiresAt: timestamppb.New(at.AsTime().Add(time.Hour).Truncate(time.Second)),
 	}}},
 	"chat":         {Frame: &edge.ServerFrame_Chat{Chat: aChat}},
@@ -49,6 +49,7 @@ var serverFrames = map[string]*edge.ServerFrame{
 		Messages: []*edge.Chat{aChat, {Id: anID, Sender: "bob", Content: "2", SentAt: at}}, HasMore: true, Ref: "page 1", WithUser: "",
 	}}},
 	"history_0": {Frame: &edge.ServerFrame_History{History: &edge.History{WithUser: "bob"}}},
+	"renewed":   {Frame: &edge.ServerFrame_Renewed{Renewed: &edge.Renewed{ExpiresAt: at}}},
 	"pong":      {Frame: &edge.ServerFrame_Pong{Pong: &edge.Pong{ServerTime: at}}},
 }
 

@@ -519,6 +519,14 @@ func (a *fakeArchive) PageAfter(_ context.Context, after string, limit int, user
 	return newer[:min(limit, len(newer))], len(newer) > limit, err
 }
 
+func (a *fakeArchive) PageAll(_ context.Context, before string, limit int) ([]*chat.ChatMessage, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	older := slices.DeleteFunc(slices.Clone(a.msgs), func(m *chat.ChatMessage) bool { return before != "" && m.Id >= before })
+	cut := max(0, len(older)-limit)
+	return older[cut:], cut > 0, a.err
+}
+
 // fakePresence is a tracker of one node without grace.
 type fakePresence struct {
 	status func(string, bool)

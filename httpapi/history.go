@@ -20,8 +20,6 @@ import (
 const (
 	defaultPage = 50
 	maxPage     = 100
-	// seedTimeout bounds the second Seed, which nobody waits for.
-	seedTimeout = 30 * time.Second
 )
 
 // historyPage is the answer of /api/history, oldest message first.
@@ -148,87 +146,4 @@ func (s *Server) page(ctx context.Context, q pageQuery) (historyPage, error) {
 		messages = []*chatFrame{}
 	}
 	return historyPage{Messages: messages, HasMore: more}, nil
-}
-
-// Seed fills the memory with the newest global messages of the archive. It is called once the
-// broadcast function is subscribed, so that nothing falls between the two; sessions are
-// let in, and the server is ready, only after it has succeeded. An error is the archive's; call
-// again to try again.
-func (s *Server) Seed(ctx context.Context) error {
-	if err := s.seed(ctx); err != nil {
-		return err
-	}
-	s.seedOnce.Do(func() { close(s.seeded) })
-	return nil
-}
-
-func (s *Server) seed(ctx context.Context) error {
-	if s.cfg.Archive == nil {
-		return nil
-	}
-	var found []*chatFrame // Newest first.
-	before := ""
-	for want := s.cfg.History.Buffer; want > 0; {
-		page, more, err := s.cfg.Archive.Page(ctx, before, min(want, maxPage), [2]string{})
-		if err != nil {
-			return fmt.Errorf("httpapi: load recent messages: %w", err)
-		}
-		for _, msg := range slices.Backward(page) {
-			s.ids.observe(msg.GetId())
-			found = append(found, newChatFrame(msg, time.Now()))
-		}
-		if !more || len(page) == 0 {
-			break
-		}
-		want -= len(page)
-		before = page[0].GetId()
-	}
-	slices.Reverse(found)
-	s.metrics.seeded.Add(float64(s.hub.merge(found)))
-	return nil
-}
-
-// Refill merges the archive into the memory soon, and shows everyone what was missing: call it
-// when messages may have been lost on their way here. It does not wait, and many calls are as one.
-func (s *Server) Refill() {
-	select {
-	case s.refill <- struct{}{}:
-	default:
-	}
-}
-
-// keepFilled merges the archive into the memory once more a while after the first Seed, for messages
-// that were sent before this node subscribed and archived after it looked; and after each Refill at
-// once, a while later, and when a task that a dead worker held must have been archived by another.
-func (s *Server) keepFilled() {
-	select {
-	case <-s.seeded:
-	case <-s.ctx.Done():
-		return
-	}
-	last := time.Now()
-	due := []time.Time{last.Add(s.reseedAfter)}
-	for {
-		var wake <-chan time.Time
-		if len(due) > 0 {
-			wake = time.After(time.Until(due[0]))
-		}
-		select {
-		case <-s.refill:
-			now := time.Now()
-			due = []time.Time{last.Add(refillGap), now.Add(s.reseedAfter), now.Add(refillLast)}
-			slices.SortFunc(due, time.Time.Compare)
-			continue
-		case <-wake:
-			due = due[1:]
-		case <-s.ctx.Done():
-			return
-		}
-		ctx, cancel := context.WithTimeout(s.ctx, seedTimeout)
-		if err := s.seed(ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("merging late messages", "error", err)
-		}
-		cancel()
-		last = time.Now()
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // hub owns membership: which sessions each user has, what was said lately, and who
@@ -16,8 +17,11 @@ import (
 // Under the lock frames are only put into queues; nothing is sent to a socket.
 type hub struct {
 	historyLimit int
+	overlap      time.Duration
+	keepsPrivate bool // The archive does, too.
 	listLimit    int
-	perUser      int           // 0: no limit.
+	perUser      int // 0: no limit.
+	began        time.Time
 	changed      chan struct{} // Holds one: there is something for flush to do.
 
 	mu       sync.Mutex
@@ -29,6 +33,7 @@ type hub struct {
 	private  recent
 	seen     idSet
 	heard    idSet // Of seen, what came from the broker and not from the archive.
+	cover    coverage
 	roster   roster
 	crowd    crowd
 }
@@ -36,6 +41,9 @@ type hub struct {
 func newHub(cfg Config) *hub {
 	return &hub{
 		historyLimit: cfg.History.Limit,
+		overlap:      cfg.History.ResumeOverlap,
+		keepsPrivate: cfg.ArchivePrivate,
+		began:        time.Now(),
 		listLimit:    cfg.ListLimit,
 		perUser:      cfg.Edge.MaxConnectionsPerUser,
 		changed:      make(chan struct{}, 1),
@@ -51,6 +59,7 @@ func newHub(cfg Config) *hub {
 // has got it.
 type entry struct {
 	chat   *chatFrame
+	came   int64 // When this node got it, by hub.now; of what the first Seed found, when it was sent.
 	frames [dialects]frame
 }
 
@@ -139,7 +148,7 @@ func (h *hub) close() []*session {
 // deliver queues c for everyone whom it is for, once for each id, and returns for how
 // many sessions; known reports that the id had come before.
 func (h *hub) deliver(c *chatFrame) (sessions int, known bool) {
-	e := entry{chat: c}
+	e := entry{chat: c, came: h.now()}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.heard.add(c.ID)
@@ -163,22 +172,37 @@ func (h *hub) knows(id string) bool {
 	return known
 }
 
-// merge puts global messages of the archive where their ids say, and queues those that
-// nobody had seen for everyone. It returns how many those were.
-func (h *hub) merge(page []*chatFrame) int {
+// merge puts messages of the archive where their ids say, and queues those that nobody had
+// seen for those whom they are for. It returns how many those were. The page has every message
+// of the archive with a greater id than globalFrom or privateFrom.
+func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var added int
+	now := h.now()
 	for _, c := range page {
+		memory := &h.global
+		if c.ToUser != "" {
+			memory = &h.private
+		}
 		// What the memory would forget at once is no news.
-		if h.global.forgets(c.ID) || !h.seen.add(c.ID) {
+		if memory.forgets(c.ID) {
+			memory.from = max(memory.from, c.ID)
 			continue
 		}
-		e := entry{chat: c}
+		if !h.seen.add(c.ID) {
+			continue
+		}
+		e := entry{chat: c, came: now}
+		if !h.cover.begun {
+			e.came = min(now, timeOf(c.ID).UnixNano())
+		}
 		h.send(&e)
-		h.global.insert(e)
+		memory.insert(e)
 		added++
 	}
+	h.global.from = max(h.global.from, globalFrom)
+	h.private.from = max(h.private.from, privateFrom)
 	return added
 }
 
@@ -229,6 +253,8 @@ func (h *hub) recall(q pageQuery) []*chatFrame {
 type recent struct {
 	max   int
 	items []entry
+	from  string // Of the messages with greater ids none was forgotten.
+	gone  int64  // When the last one that was forgotten had come.
 }
 
 func (r *recent) add(e entry) {
@@ -248,6 +274,7 @@ func (r *recent) insert(e entry) {
 
 func (r *recent) trim() {
 	for len(r.items) > r.max {
+		r.from, r.gone = max(r.from, r.items[0].chat.ID), max(r.gone, r.items[0].came)
 		r.items[0] = entry{} // The array behind lives on for a while; the message need not.
 		r.items = r.items[1:]
 	}

@@ -27,6 +27,7 @@ type session struct {
 	metrics *metrics
 	user    string
 	dialect dialect
+	since   string // The last message that the client has seen, until it has joined.
 	conn    *edgeConn
 
 	limit    *rate.Limiter // Of frames; nil: none. The reader's.

@@ -138,27 +138,23 @@ func fit(messages []*chatFrame, first bool) []*chatFrame {
 
 // helloV1 returns what a v1 session gets first. The caller holds the lock.
 func (h *hub) helloV1(s *session) []frame {
-	history := h.global.tail(h.historyLimit)
-	burst := make([]frame, 0, len(history)+2)
-	burst = append(burst, s.dialect.encode(s.welcome(false)))
-	for i := range history {
-		burst = append(burst, history[i].in(s.dialect))
+	missed, welcome := h.resume(s)
+	burst := make([]frame, 0, len(missed)+2)
+	burst = append(burst, s.dialect.encode(s.welcome(welcome)))
+	for _, e := range missed {
+		burst = append(burst, e.in(s.dialect))
 	}
 	return append(burst, h.crowd.list(s.dialect, h.listLimit, s.user))
 }
 
-// welcome returns the first frame of the session.
-func (s *session) welcome(recovered bool) *edge.ServerFrame {
+// welcome returns the first frame of the session: w, with all that does not depend on what
+// the client has missed.
+func (s *session) welcome(w *edge.Welcome) *edge.ServerFrame {
 	cfg := s.server.cfg
-	w := &edge.Welcome{
-		ClientId:        s.user,
-		Node:            cfg.Node,
-		ServerTime:      timestamppb.Now(),
-		MaxContentBytes: uint32(cfg.Edge.MaxContentBytes),
-		Recovered:       recovered,
-		Epoch:           s.server.epoch,
-		PingIntervalMs:  uint32(cfg.Edge.PingInterval.Milliseconds()),
-	}
+	w.ClientId, w.Node, w.Epoch = s.user, cfg.Node, s.server.epoch
+	w.ServerTime = timestamppb.Now()
+	w.MaxContentBytes = uint32(cfg.Edge.MaxContentBytes)
+	w.PingIntervalMs = uint32(cfg.Edge.PingInterval.Milliseconds())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.expires.IsZero() {

@@ -26,6 +26,8 @@ type Query struct {
 	Limit int
 	// Users are the two users of a private talk. Both empty: the talk of everyone.
 	Users [2]string
+	// All asks for the messages of all talks together; not together with Users or After.
+	All bool
 }
 
 // Page returns up to q.Limit messages of one talk, the newest that come before
@@ -65,12 +67,19 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 			return nil, false, err
 		}
 	}
+	args := []any{talk, bound, limit + 1}
+	if q.All {
+		if talk != "" || q.After != "" {
+			return nil, false, fmt.Errorf("%w: All goes with neither Users nor After", ErrInvalid)
+		}
+		stmt, args = s.pageAll, args[1:]
+	}
 	if err := s.enter(); err != nil {
 		return nil, false, err
 	}
 	defer s.leave()
 
-	rows, err := stmt.QueryContext(ctx, talk, bound, limit+1)
+	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, false, s.explain(err)
 	}
@@ -90,7 +99,7 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 	if len(msgs) > limit {
 		msgs, hasMore = msgs[:limit], true
 	}
-	if stmt == s.page {
+	if stmt != s.pageAfter {
 		slices.Reverse(msgs)
 	}
 	return msgs, hasMore, nil
@@ -101,4 +110,6 @@ const (
 WHERE talk = ? AND id < ? ORDER BY id DESC LIMIT ?`
 	selectPageAfter = `SELECT id, sender, recipient, content, sent_at FROM messages
 WHERE talk = ? AND id > ? ORDER BY id LIMIT ?`
+	selectPageAll = `SELECT id, sender, recipient, content, sent_at FROM messages
+WHERE id < ? ORDER BY id DESC LIMIT ?`
 )

@@ -70,6 +70,9 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 	if s.page, err = s.reader.PrepareContext(ctx, selectPage); err != nil {
 		return s.explain(err)
 	}
+	if s.pageAll, err = s.reader.PrepareContext(ctx, selectPageAll); err != nil {
+		return s.explain(err)
+	}
 	if s.pageAfter, err = s.reader.PrepareContext(ctx, selectPageAfter); err != nil {
 		return s.explain(err)
 	}
@@ -80,7 +83,7 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 // the last, so that SQLite folds the write-ahead log into the file.
 func (s *Store) closeDatabase() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.page, s.pageAfter, s.insert} {
+	for _, stmt := range []*sql.Stmt{s.page, s.pageAfter, s.pageAll, s.insert} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}

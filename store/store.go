@@ -106,6 +106,7 @@ type Store struct {
 	insert    *sql.Stmt
 	page      *sql.Stmt
 	pageAfter *sql.Stmt
+	pageAll   *sql.Stmt
 
 	queue      chan *pending
 	writerDone chan struct{} // closed when the append goroutine has ended

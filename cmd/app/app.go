@@ -310,3 +310,7 @@ func (a archive) Page(ctx context.Context, before string, limit int, users [2]st
 func (a archive) PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
 	return a.store.Page(ctx, store.Query{After: after, Limit: limit, Users: users})
 }
+
+func (a archive) PageAll(ctx context.Context, before string, limit int) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, All: true})
+}

@@ -511,6 +511,7 @@ type ServerFrame struct {
 	//	*ServerFrame_Typing
 	//	*ServerFrame_History
 	//	*ServerFrame_Pong
+	//	*ServerFrame_Renewed
 	Frame         isServerFrame_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -634,6 +635,15 @@ func (x *ServerFrame) GetPong() *Pong {
 	return nil
 }
 
+func (x *ServerFrame) GetRenewed() *Renewed {
+	if x != nil {
+		if x, ok := x.Frame.(*ServerFrame_Renewed); ok {
+			return x.Renewed
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Frame interface {
 	isServerFrame_Frame()
 }
@@ -683,6 +693,11 @@ type ServerFrame_Pong struct {
 	Pong *Pong `protobuf:"bytes,9,opt,name=pong,proto3,oneof"`
 }
 
+type ServerFrame_Renewed struct {
+	// A session was renewed.
+	Renewed *Renewed `protobuf:"bytes,10,opt,name=renewed,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Frame() {}
 
 func (*ServerFrame_Chat) isServerFrame_Frame() {}
@@ -701,6 +716,8 @@ func (*ServerFrame_History) isServerFrame_Frame() {}
 
 func (*ServerFrame_Pong) isServerFrame_Frame() {}
 
+func (*ServerFrame_Renewed) isServerFrame_Frame() {}
+
 // Welcome is the first frame of every connection.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -712,15 +729,18 @@ type Welcome struct {
 	ServerTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	// How many bytes of content a message may have.
 	MaxContentBytes uint32 `protobuf:"varint,4,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
-	// True if every message after ?since= follows. False if the client did not ask, or has
-	// to fetch what it missed with history requests.
+	// True if every message after ?since= follows, but for a private_gap. False if the
+	// client did not ask, or has to fetch what it missed with history requests.
 	Recovered bool `protobuf:"varint,5,opt,name=recovered,proto3" json:"recovered,omitempty"`
 	// Changes with each start of the node.
 	Epoch string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// After how many milliseconds at most the server sends something, if only a ping.
 	PingIntervalMs uint32 `protobuf:"varint,7,opt,name=ping_interval_ms,json=pingIntervalMs,proto3" json:"ping_interval_ms,omitempty"`
 	// When the session ends unless it is renewed; absent if it does not.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// True if private messages after ?since= may be gone for good: private talk is not
+	// archived, and this node was not there or does not remember.
+	PrivateGap    bool `protobuf:"varint,9,opt,name=private_gap,json=privateGap,proto3" json:"private_gap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -809,6 +829,13 @@ func (x *Welcome) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *Welcome) GetPrivateGap() bool {
+	if x != nil {
+		return x.PrivateGap
+	}
+	return false
 }
 
 // Chat is one thing that was said.
@@ -1231,6 +1258,52 @@ func (x *History) GetWithUser() string {
 	return ""
 }
 
+// Renewed answers a renew.
+type Renewed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the session ends now.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Renewed) Reset() {
+	*x = Renewed{}
+	mi := &file_edge_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Renewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Renewed) ProtoMessage() {}
+
+func (x *Renewed) ProtoReflect() protoreflect.Message {
+	mi := &file_edge_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Renewed.ProtoReflect.Descriptor instead.
+func (*Renewed) Descriptor() ([]byte, []int) {
+	return file_edge_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Renewed) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 // Pong answers a ping.
 type Pong struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1242,7 +1315,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_edge_proto_msgTypes[15]
+	mi := &file_edge_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1327,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[15]
+	mi := &file_edge_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1340,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{15}
+	return file_edge_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pong) GetServerTime() *timestamppb.Timestamp {
@@ -1307,7 +1380,7 @@ const file_edge_proto_rawDesc = "" +
 	"\x05Renew\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\";\n" +
 	"\vServerBatch\x12,\n" +
-	"\x06frames\x18\x01 \x03(\v2\x14.edge.v1.ServerFrameR\x06frames\"\x8d\x03\n" +
+	"\x06frames\x18\x01 \x03(\v2\x14.edge.v1.ServerFrameR\x06frames\"\xbb\x03\n" +
 	"\vServerFrame\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.edge.v1.WelcomeH\x00R\awelcome\x12#\n" +
 	"\x04chat\x18\x02 \x01(\v2\r.edge.v1.ChatH\x00R\x04chat\x12)\n" +
@@ -1317,8 +1390,10 @@ const file_edge_proto_rawDesc = "" +
 	"\x05error\x18\x06 \x01(\v2\x0e.edge.v1.ErrorH\x00R\x05error\x12)\n" +
 	"\x06typing\x18\a \x01(\v2\x0f.edge.v1.TypingH\x00R\x06typing\x12,\n" +
 	"\ahistory\x18\b \x01(\v2\x10.edge.v1.HistoryH\x00R\ahistory\x12#\n" +
-	"\x04pong\x18\t \x01(\v2\r.edge.v1.PongH\x00R\x04pongB\a\n" +
-	"\x05frame\"\xbc\x02\n" +
+	"\x04pong\x18\t \x01(\v2\r.edge.v1.PongH\x00R\x04pong\x12,\n" +
+	"\arenewed\x18\n" +
+	" \x01(\v2\x10.edge.v1.RenewedH\x00R\arenewedB\a\n" +
+	"\x05frame\"\xdd\x02\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12;\n" +
@@ -1329,7 +1404,9 @@ const file_edge_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\tR\x05epoch\x12(\n" +
 	"\x10ping_interval_ms\x18\a \x01(\rR\x0epingIntervalMs\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa8\x01\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1f\n" +
+	"\vprivate_gap\x18\t \x01(\bR\n" +
+	"privateGap\"\xa8\x01\n" +
 	"\x04Chat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sender\x18\x02 \x01(\tR\x06sender\x12\x18\n" +
@@ -1357,7 +1434,10 @@ const file_edge_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x03(\v2\r.edge.v1.ChatR\bmessages\x12\x19\n" +
 	"\bhas_more\x18\x02 \x01(\bR\ahasMore\x12\x10\n" +
 	"\x03ref\x18\x03 \x01(\tR\x03ref\x12\x1b\n" +
-	"\twith_user\x18\x04 \x01(\tR\bwithUser\"C\n" +
+	"\twith_user\x18\x04 \x01(\tR\bwithUser\"D\n" +
+	"\aRenewed\x129\n" +
+	"\n" +
+	"expires_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"C\n" +
 	"\x04Pong\x12;\n" +
 	"\vserver_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTimeB\x11Z\x0fburrow/gen/edgeb\x06proto3"
@@ -1374,7 +1454,7 @@ func file_edge_proto_rawDescGZIP() []byte {
 	return file_edge_proto_rawDescData
 }
 
-var file_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_edge_proto_goTypes = []any{
 	(*ClientFrame)(nil),           // 0: edge.v1.ClientFrame
 	(*Send)(nil),                  // 1: edge.v1.Send
@@ -1391,8 +1471,9 @@ var file_edge_proto_goTypes = []any{
 	(*Ack)(nil),                   // 12: edge.v1.Ack
 	(*Error)(nil),                 // 13: edge.v1.Error
 	(*History)(nil),               // 14: edge.v1.History
-	(*Pong)(nil),                  // 15: edge.v1.Pong
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Renewed)(nil),               // 15: edge.v1.Renewed
+	(*Pong)(nil),                  // 16: edge.v1.Pong
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_edge_proto_depIdxs = []int32{
 	1,  // 0: edge.v1.ClientFrame.send:type_name -> edge.v1.Send
@@ -1409,18 +1490,20 @@ var file_edge_proto_depIdxs = []int32{
 	13, // 11: edge.v1.ServerFrame.error:type_name -> edge.v1.Error
 	2,  // 12: edge.v1.ServerFrame.typing:type_name -> edge.v1.Typing
 	14, // 13: edge.v1.ServerFrame.history:type_name -> edge.v1.History
-	15, // 14: edge.v1.ServerFrame.pong:type_name -> edge.v1.Pong
-	16, // 15: edge.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
-	16, // 16: edge.v1.Welcome.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 17: edge.v1.Chat.sent_at:type_name -> google.protobuf.Timestamp
-	16, // 18: edge.v1.Ack.sent_at:type_name -> google.protobuf.Timestamp
-	9,  // 19: edge.v1.History.messages:type_name -> edge.v1.Chat
-	16, // 20: edge.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 14: edge.v1.ServerFrame.pong:type_name -> edge.v1.Pong
+	15, // 15: edge.v1.ServerFrame.renewed:type_name -> edge.v1.Renewed
+	17, // 16: edge.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	17, // 17: edge.v1.Welcome.expires_at:type_name -> google.protobuf.Timestamp
+	17, // 18: edge.v1.Chat.sent_at:type_name -> google.protobuf.Timestamp
+	17, // 19: edge.v1.Ack.sent_at:type_name -> google.protobuf.Timestamp
+	9,  // 20: edge.v1.History.messages:type_name -> edge.v1.Chat
+	17, // 21: edge.v1.Renewed.expires_at:type_name -> google.protobuf.Timestamp
+	17, // 22: edge.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_edge_proto_init() }
@@ -1445,6 +1528,7 @@ func file_edge_proto_init() {
 		(*ServerFrame_Typing)(nil),
 		(*ServerFrame_History)(nil),
 		(*ServerFrame_Pong)(nil),
+		(*ServerFrame_Renewed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1452,7 +1536,7 @@ func file_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edge_proto_rawDesc), len(file_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -209,6 +209,7 @@ func refused(t *testing.T, open Open) {
 	}
 	for _, q := range []store.Query{
 		{}, {Limit: -1}, {Limit: 1, Before: "x"}, {Limit: 1, After: "x"},
+		{Limit: 1, All: true, Users: [2]string{"alice", "bob"}}, {Limit: 1, All: true, After: NewMessage("", "", "").GetId()},
 		{Limit: 1, Before: NewMessage("", "", "").GetId(), After: NewMessage("", "", "").GetId()},
 		{Limit: 1, Users: [2]string{"alice", ""}}, {Limit: 1, Users: [2]string{"", "alice"}},
 	} {
@@ -282,6 +283,15 @@ func pages(t *testing.T, open Open) {
 	wantIDs(t, page, global[:at]...)
 	if more {
 		t.Error("no older messages are there, but the page says so")
+	}
+	// All has both talks.
+	page, more, err = s.Page(t.Context(), store.Query{Limit: 7, Before: private[20], All: true})
+	must(t, err)
+	both := slices.Sorted(slices.Values(slices.Concat(global, private)))
+	at, _ = slices.BinarySearch(both, private[20])
+	wantIDs(t, page, both[at-7:at]...)
+	if !more {
+		t.Error("older messages of both talks are there, but the page says no")
 	}
 	// After is exclusive too, and goes the other way.
 	page, more, err = s.Page(t.Context(), store.Query{Limit: 3, After: private[10]})
