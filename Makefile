@@ -8,12 +8,13 @@ ROOTTOOL   := go tool -modfile=tools/go.mod
 FUZZTIME   ?= 30s
 BUILDFLAGS ?= -trimpath
 TESTARGS   ?=
+BENCHARGS  ?= -repeat 3
 # Race detection and no cache: what counts is the brokers. $(TESTARGS) may narrow it.
 CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTARGS) ./router/routertest
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-page conformance conformance-docs faults fuzz bench format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-page conformance conformance-docs faults fuzz bench bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ faults: ## Break brokers, links and workers, and print what became of the messag
 
 bench: ## Run the benchmarks
 	go test -run='^$$' -bench=. -benchmem ./...
+
+bench-edge: ## Load a server of its own over WebSockets: the table of the edge in docs/performance.md
+	go run ./cmd/bench -cases -pin $(BENCHARGS)
 
 lint: format vet staticcheck lint-messages ## Check formatting, vet, staticcheck and the messages' style
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// halves splits the CPUs that this process may use: one half for the server, one for us.
+func halves() (server, ours unix.CPUSet, err error) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return server, ours, fmt.Errorf("-pin: %w", err)
+	}
+	if all.Count() < 2 {
+		return server, ours, errors.New("-pin needs two CPUs")
+	}
+	for cpu, n := 0, 0; n < all.Count(); cpu++ {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if n < all.Count()/2 {
+			server.Set(cpu)
+		} else {
+			ours.Set(cpu)
+		}
+		n++
+	}
+	return server, ours, nil
+}
+
+// pinStart runs start, which starts the server, so that the server has the first half of the
+// CPUs; this process keeps to the other half from then on.
+func pinStart(start func() error) error {
+	server, ours, err := halves()
+	if err != nil {
+		return err
+	}
+	// A child has the CPUs of the thread that starts it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.SchedSetaffinity(0, &server); err != nil {
+		return fmt.Errorf("-pin: %w", err)
+	}
+	err = start()
+	return errors.Join(err, pinThreads(&ours))
+}
+
+// keepCPUs returns what gives this process the CPUs back that it has now.
+func keepCPUs() (restore func() error, err error) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return nil, fmt.Errorf("-pin: %w", err)
+	}
+	return func() error { return pinThreads(&all) }, nil
+}
+
+func pinThreads(set *unix.CPUSet) error {
+	threads, err := filepath.Glob("/proc/self/task/*")
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(filepath.Base(thread))
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(id, set); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("-pin: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package main
+
+import "errors"
+
+func pinStart(func() error) error {
+	return errors.New("-pin: there is no pinning on this system; leave it out")
+}
+
+func keepCPUs() (restore func() error, err error) { return func() error { return nil }, nil }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startTimeout = time.Minute
+	stopTimeout  = 30 * time.Second
+)
+
+// settings are those of a server under load, unless the environment has others: everybody is who
+// they say, and nothing is limited that the load would run into.
+var settings = []string{
+	"BURROW_HTTP_ADDR=127.0.0.1:0",
+	"BURROW_AUTH_MODE=open",
+	"BURROW_EDGE_RATE=0",
+	"BURROW_EDGE_UPGRADE_RATE=0",
+	"BURROW_EDGE_MAX_CONNECTIONS_PER_USER=0",
+}
+
+// server is a Burrow of our own, with a data directory that goes with it.
+type server struct {
+	addr string
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{} // Closed when the process has ended.
+	err  error         // What it ended with.
+}
+
+// startServer starts binary and waits until it is open. What it warns of goes to log.
+func startServer(ctx context.Context, binary string, pin bool, log io.Writer) (_ *server, err error) {
+	s := &server{done: make(chan struct{})}
+	if s.dir, err = os.MkdirTemp("", "burrow-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(s.dir)
+		}
+	}()
+	s.cmd = exec.Command(binary)
+	// What stands later in the environment wins: these cannot be chosen.
+	s.cmd.Env = append(append(append([]string{}, settings...), os.Environ()...),
+		"BURROW_DATA_DIR="+s.dir, "BURROW_STORE_DSN=", "BURROW_LOG_FORMAT=json", "BURROW_LOG_LEVEL=info")
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	start := s.cmd.Start
+	if pin {
+		start = func() error { return pinStart(s.cmd.Start) }
+	}
+	if err := start(); err != nil {
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	open := make(chan string, 1)
+	go func() {
+		s.watch(stderr, open, log)
+		s.err = s.cmd.Wait()
+		close(s.done)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	select {
+	case s.addr = <-open:
+		return s, nil
+	case <-s.done:
+		return nil, fmt.Errorf("the server ended: %w", s.err)
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("the server did not open: %w", context.Cause(ctx)), s.stop())
+	}
+}
+
+// watch reads the server's log: it finds the address, and passes on what went wrong.
+func (s *server) watch(r io.Reader, open chan<- string, log io.Writer) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var line struct{ Level, Msg, Addr string }
+		switch err := json.Unmarshal(lines.Bytes(), &line); {
+		case err != nil || line.Level == "ERROR",
+			line.Level == "WARN" && !strings.HasPrefix(line.Msg, "auth.mode is open"):
+			fmt.Fprintf(log, "server: %s\n", lines.Bytes())
+		case line.Msg == "burrow is open":
+			open <- line.Addr
+		}
+	}
+	_, _ = io.Copy(io.Discard, r) // A line that is too long must not block the server.
+}
+
+// stop ends the server in order; after a while it is killed.
+func (s *server) stop() error {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // An error is that it has ended.
+	select {
+	case <-s.done:
+		if s.err != nil {
+			return fmt.Errorf("the server ended: %w", s.err)
+		}
+		return nil
+	case <-time.After(stopTimeout):
+		_ = s.cmd.Process.Kill()
+		<-s.done
+		return fmt.Errorf("the server did not stop within %s and was killed", stopTimeout)
+	}
+}
+
+// remove deletes the data of a server that has stopped.
+func (s *server) remove() error { return os.RemoveAll(s.dir) }
+
+// archive is the path of its SQLite file.
+func (s *server) archive() string { return filepath.Join(s.dir, "burrow.db") }
+
+// buildServer builds the server of the module that the working directory is in.
+func buildServer(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "burrow")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "burrow/cmd/app")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the server: %w\n%s", err, out)
+	}
+	return binary, nil
+}
