@@ -4,6 +4,7 @@
 //
 //	function     message                 runs on              does
 //	broadcast    chat.ChatMessage        every node           delivers it to the sessions of this node
+//	broadcast    chat.Typing             every node           tells the sessions of this node who is writing
 //	presence     chat.UserStatus         every node           takes in who came or went on another node
 //	presence     presence.NodeState      every node           takes in everyone who is on another node
 //	presence     presence.StateRequest   every node           answers a node that asks who is here
@@ -60,6 +61,8 @@ func Route(m proto.Message) (id, key string) {
 	case *tasks.ArchiveMessage:
 		// The archive sorts by id: no key lets it store many at the same time.
 		return m.GetMessage().GetId(), ""
+	case *chat.Typing:
+		return "", m.GetSender()
 	case *chat.UserStatus:
 		return "", m.GetNode()
 	case *presence.NodeState:

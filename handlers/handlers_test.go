@@ -59,6 +59,7 @@ func TestRoute(t *testing.T) {
 		{"archive", &tasks.ArchiveMessage{Message: &chat.ChatMessage{Id: someID, Sender: "bob"}}, someID, ""},
 		{"archive of nothing", &tasks.ArchiveMessage{}, "", ""},
 		{"status", &chat.UserStatus{ClientId: "bob", Node: "n1"}, "", "n1"},
+		{"typing", &chat.Typing{Sender: "bob", ToUser: "alice"}, "", "bob"},
 		{"state", &presence.NodeState{Node: "n1"}, "", "n1"},
 		{"request", &presence.StateRequest{Node: "n1"}, "", ""},
 		{"dead letter", &tasks.DeadLetter{MessageId: someID}, "", ""},

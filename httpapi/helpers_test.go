@@ -85,7 +85,7 @@ func prepare(t *testing.T, change func(*httpapi.Config)) *node {
 	if err := n.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	n.broker.deliver = n.Deliver
+	n.broker.deliver, n.broker.typing = n.Deliver, n.Typing
 	n.presence.status = n.Status
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -421,6 +421,7 @@ func (c *rawConn) readClose() int {
 // fakeBroker confirms what is published and brings chat messages back at once.
 type fakeBroker struct {
 	deliver func(*chat.ChatMessage)
+	typing  func(*chat.Typing)
 
 	mu    sync.Mutex
 	calls [][]proto.Message
@@ -448,8 +449,11 @@ func (b *fakeBroker) Publish(ctx context.Context, msgs ...proto.Message) error {
 	b.calls = append(b.calls, msgs)
 	b.mu.Unlock()
 	for _, m := range msgs {
-		if m, ok := m.(*chat.ChatMessage); ok {
+		switch m := m.(type) {
+		case *chat.ChatMessage:
 			b.deliver(proto.CloneOf(m))
+		case *chat.Typing:
+			b.typing(proto.CloneOf(m))
 		}
 	}
 	return nil

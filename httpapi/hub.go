@@ -29,6 +29,7 @@ type hub struct {
 	sessions []*session
 	speaking [dialects]int // How many sessions speak each dialect.
 	users    map[string][]*session
+	typed    map[string]time.Time // When users of this node were last said to be writing.
 	global   recent
 	private  recent
 	seen     idSet
@@ -48,6 +49,7 @@ func newHub(cfg Config) *hub {
 		perUser:      cfg.Edge.MaxConnectionsPerUser,
 		changed:      make(chan struct{}, 1),
 		users:        make(map[string][]*session),
+		typed:        make(map[string]time.Time),
 		global:       recent{max: cfg.History.Buffer},
 		private:      recent{max: cfg.History.Buffer},
 		seen:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
@@ -132,6 +134,7 @@ func (h *hub) leave(s *session) {
 	mine := slices.DeleteFunc(h.users[s.user], func(o *session) bool { return o == s })
 	if len(mine) == 0 {
 		delete(h.users, s.user)
+		delete(h.typed, s.user)
 	} else {
 		h.users[s.user] = mine
 	}

@@ -44,6 +44,10 @@ func (s *session) receiveV1(data []byte) {
 	switch f := f.GetFrame().(type) {
 	case *edge.ClientFrame_Send:
 		s.receiveSend(f.Send, ref)
+	case *edge.ClientFrame_Typing:
+		s.receiveTyping(f.Typing)
+	case *edge.ClientFrame_Renew:
+		s.receiveRenew(f.Renew)
 	case *edge.ClientFrame_History:
 		s.receiveHistory(f.History, ref)
 	case *edge.ClientFrame_Ping:

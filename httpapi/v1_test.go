@@ -83,8 +83,9 @@ func TestV1SaysWhenTheSessionEnds(t *testing.T) {
 // People of all three dialects are in one talk.
 func TestV1PeopleTalk(t *testing.T) {
 	n := start(t, nil)
-	old, text, binary := n.join(t, "old"), n.joinV1(t, v1JSON, "text"), n.joinV1(t, v1Proto, "binary")
+	old, text := n.join(t, "old"), n.joinV1(t, v1JSON, "text")
 	old.want(online("text"))
+	binary := n.joinV1(t, v1Proto, "binary")
 	old.want(online("binary"))
 
 	ref := text.say(" hello <b> \r\n", "")

@@ -285,7 +285,7 @@ func TestAReplayIsForOneFunction(t *testing.T) {
 
 func TestHandleMatchingTakesTheTypesOfItsPattern(t *testing.T) {
 	for pattern, want := range map[string]string{
-		"chat.*":               "chat.ChatMessage chat.UserStatus",
+		"chat.*":               "chat.ChatMessage chat.Typing chat.UserStatus",
 		"tasks.>":              "tasks.ArchiveMessage tasks.DeadLetter",
 		"*.ArchiveMessage":     "tasks.ArchiveMessage",
 		"tasks.ArchiveMessage": "tasks.ArchiveMessage",

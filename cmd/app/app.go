@@ -150,9 +150,11 @@ func (n *node) handle() error {
 		return err
 	}
 	talk := &handlers.Broadcast{Rooms: n.edge, MessageID: router.MessageID}
+	typing := &handlers.Typing{Rooms: n.edge}
 	online := &handlers.Presence{Leases: n.online}
 	return errors.Join(err,
 		router.Handle(n.router, "broadcast", talk.Handle),
+		router.Handle(n.router, "broadcast", typing.Handle),
 		router.Handle(n.router, "presence", online.Status),
 		router.Handle(n.router, "presence", online.State),
 		router.Handle(n.router, "presence", online.Request),

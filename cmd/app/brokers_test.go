@@ -133,7 +133,7 @@ func wipeAMQP(_ context.Context, address, prefix string) error {
 	if err != nil {
 		return err
 	}
-	exchanges := []string{"chat.ChatMessage", "chat.UserStatus", "presence.NodeState", "presence.StateRequest"}
+	exchanges := []string{"chat.ChatMessage", "chat.Typing", "chat.UserStatus", "presence.NodeState", "presence.StateRequest"}
 	var queues []string
 	for topic, functions := range map[string][]string{"tasks.ArchiveMessage": {"archive", "print", "count"}, "tasks.DeadLetter": {deadLetters}} {
 		exchanges = append(exchanges, topic, topic+".unrouted")

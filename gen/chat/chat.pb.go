@@ -118,6 +118,70 @@ func (x *ChatMessage) GetRef() string {
 	return ""
 }
 
+// Typing says that somebody is writing. It is shown for a moment and never stored.
+type Typing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who is writing.
+	Sender string `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// To whom: a user, or empty for everyone.
+	ToUser string `protobuf:"bytes,2,opt,name=to_user,json=toUser,proto3" json:"to_user,omitempty"`
+	// When. What is older than a few seconds is not shown.
+	SentAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Typing) Reset() {
+	*x = Typing{}
+	mi := &file_chat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Typing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Typing) ProtoMessage() {}
+
+func (x *Typing) ProtoReflect() protoreflect.Message {
+	mi := &file_chat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Typing.ProtoReflect.Descriptor instead.
+func (*Typing) Descriptor() ([]byte, []int) {
+	return file_chat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Typing) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *Typing) GetToUser() string {
+	if x != nil {
+		return x.ToUser
+	}
+	return ""
+}
+
+func (x *Typing) GetSentAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SentAt
+	}
+	return nil
+}
+
 // UserStatus says that a user came online on a node, or is no longer online there.
 type UserStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -138,7 +202,7 @@ type UserStatus struct {
 
 func (x *UserStatus) Reset() {
 	*x = UserStatus{}
-	mi := &file_chat_proto_msgTypes[1]
+	mi := &file_chat_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -150,7 +214,7 @@ func (x *UserStatus) String() string {
 func (*UserStatus) ProtoMessage() {}
 
 func (x *UserStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[1]
+	mi := &file_chat_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -163,7 +227,7 @@ func (x *UserStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserStatus.ProtoReflect.Descriptor instead.
 func (*UserStatus) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{1}
+	return file_chat_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *UserStatus) GetClientId() string {
@@ -213,7 +277,11 @@ const file_chat_proto_rawDesc = "" +
 	"\ato_user\x18\x03 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x12\x1b\n" +
 	"\x02id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x02id\x123\n" +
 	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1d\n" +
-	"\x03ref\x18\x06 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x03ref\"\xda\x01\n" +
+	"\x03ref\x18\x06 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x03ref\"\xed\x01\n" +
+	"\x06Typing\x12U\n" +
+	"\x06sender\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06sender\x12W\n" +
+	"\ato_user\x18\x02 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x123\n" +
+	"\asent_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xda\x01\n" +
 	"\n" +
 	"UserStatus\x12Z\n" +
 	"\tclient_id\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\bclientId\x12\x16\n" +
@@ -234,19 +302,21 @@ func file_chat_proto_rawDescGZIP() []byte {
 	return file_chat_proto_rawDescData
 }
 
-var file_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_chat_proto_goTypes = []any{
 	(*ChatMessage)(nil),           // 0: chat.ChatMessage
-	(*UserStatus)(nil),            // 1: chat.UserStatus
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*Typing)(nil),                // 1: chat.Typing
+	(*UserStatus)(nil),            // 2: chat.UserStatus
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_chat_proto_depIdxs = []int32{
-	2, // 0: chat.ChatMessage.sent_at:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: chat.ChatMessage.sent_at:type_name -> google.protobuf.Timestamp
+	3, // 1: chat.Typing.sent_at:type_name -> google.protobuf.Timestamp
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_chat_proto_init() }
@@ -260,7 +330,7 @@ func file_chat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chat_proto_rawDesc), len(file_chat_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
