@@ -330,7 +330,7 @@ type rawConn struct {
 }
 
 // rawDial connects user; readBuffer, if not 0, is the socket's receive buffer in bytes.
-func (n *node) rawDial(t *testing.T, user string, readBuffer int) *rawConn {
+func (n *node) rawDial(t *testing.T, user string, readBuffer int, headers ...string) *rawConn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", n.Addr(), patience)
 	if err != nil {
@@ -344,7 +344,8 @@ func (n *node) rawDial(t *testing.T, user string, readBuffer int) *rawConn {
 	}
 	_ = conn.SetDeadline(time.Now().Add(3 * patience))
 	fmt.Fprintf(conn, "GET /ws/%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", user, n.Addr())
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", user, n.Addr(),
+		strings.Join(append(headers, ""), "\r\n"))
 	c := &rawConn{t, conn, bufio.NewReader(conn)}
 	res, err := http.ReadResponse(c.r, nil)
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {

@@ -197,7 +197,7 @@ func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 			continue
 		}
 		e := entry{chat: c, came: now}
-		if !h.cover.begun {
+		if h.cover.begun == 0 {
 			e.came = min(now, timeOf(c.ID).UnixNano())
 		}
 		h.send(&e)

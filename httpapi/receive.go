@@ -46,12 +46,14 @@ func (s *session) receivePlain(data []byte) {
 		s.refuse(bad, "")
 		return
 	}
-	id, now := s.server.ids.next()
-	if bad := s.publish(in.chatMessage(s.user, id, now)); bad != nil {
-		s.answer(bad, "")
-		return
-	}
-	s.took()
+	s.say("", func() {
+		id, now := s.server.ids.next()
+		if bad := s.publish(in.chatMessage(s.user, id, now)); bad != nil {
+			s.answer(bad, "")
+			return
+		}
+		s.took()
+	})
 }
 
 // took counts a frame that was fine.

@@ -13,11 +13,13 @@ import (
 
 // coverage is what else than its ends is to be known of the memory.
 type coverage struct {
-	// begun is set by the first Seed: before it nothing is known to be complete.
-	begun bool
-	// privateFrom is up to which id private messages may have passed this node by for
-	// good, because it was not there and no archive has them.
-	privateFrom string
+	// begun is when the first Seed was, by hub.now; 0: there was none, and nothing is
+	// known to be complete. What came later came live.
+	begun int64
+	// lost is until when, by hub.now and as an id, private messages may have passed this
+	// node by for good, because it was not there and no archive has them.
+	lost   int64
+	lostID string
 }
 
 // now is the time on a clock that never jumps, in Unix nanoseconds when the hub began.
@@ -28,9 +30,9 @@ func (h *hub) now() int64 { return h.began.UnixNano() + int64(time.Since(h.began
 func (h *hub) seeded(at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.cover.begun {
-		h.cover.begun = true
-		h.lostPrivate(at)
+	if h.cover.begun == 0 {
+		h.cover.begun = h.now()
+		h.losePrivate(at)
 	}
 }
 
@@ -39,31 +41,23 @@ func (h *hub) seeded(at time.Time) {
 func (h *hub) missedEvents() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lostPrivate(time.Now())
+	h.losePrivate(time.Now())
 }
 
-func (h *hub) lostPrivate(until time.Time) {
+func (h *hub) losePrivate(until time.Time) {
 	if !h.keepsPrivate {
-		h.cover.privateFrom = max(h.cover.privateFrom, firstID(until))
+		h.cover.lost, h.cover.lostID = h.now(), max(h.cover.lostID, firstID(until))
 	}
 }
 
 // resume returns the messages that a session begins with: all that it has missed since
 // s.since, or else the recent ones; and what it is told about that. The caller holds the
 // lock, and does not keep the entries beyond it.
-//
-// The memory is in the order in which this node got the messages. Other nodes may have got
-// them in another one, within the overlap; and a message that was sent again is later than its
-// id says. So what is missed is all that came here from a little before since on, or has an
-// id from a little before on.
 func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 	welcome := new(edge.Welcome)
-	since, ok := parseID(s.since)
-	if u, _ := uuid.Parse(since); ok && u.Version() == 7 {
-		from := firstID(timeOf(since).Add(-h.overlap))
-		welcome.PrivateGap = from < h.cover.privateFrom || !h.keepsPrivate && from < h.private.from
-		if missed, complete := h.missed(s.user, since, from); complete {
-			welcome.Recovered = true
+	if since, ok := parseID(s.since); ok && uuid.MustParse(since).Version() == 7 {
+		var missed []*entry
+		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s.user, since); welcome.Recovered {
 			return missed, welcome
 		}
 	}
@@ -76,17 +70,29 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 }
 
 // missed returns the global messages and those of user that came after since, in the order of
-// their ids, with some from before; complete is false if there may be others.
-func (h *hub) missed(user, since, from string) (missed []*entry, complete bool) {
-	last := h.global.find(since)
+// their ids, with some from before. It reports whether these are all that can be had, and
+// whether private ones may be gone for good.
+//
+// The memory is in the order in which this node got the messages. Other nodes may have got
+// them in another one, within the overlap; and a message that was sent again is later than its
+// id says. So what is missed is all that came here from a little before since on. Of the time
+// before the first Seed there are only ids to go by.
+func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
+	from := firstID(timeOf(since).Add(-h.overlap))
+	last := h.find(user, since)
 	if last == nil {
-		if last = h.private.find(since); last == nil || last.chat.Sender != user && last.chat.ToUser != user {
-			return nil, false // Nobody learns that a message of others is there.
-		}
+		return nil, false, from < h.cover.lostID || !h.keepsPrivate && from < h.private.from
 	}
 	came := last.came - int64(h.overlap)
-	if !h.cover.begun || from < h.global.from || from < h.private.from || came <= h.global.gone || came <= h.private.gone {
-		return nil, false
+	gone := came <= h.private.gone
+	if h.cover.begun > 0 && came > h.cover.begun {
+		complete, gap = came > h.global.gone && !gone, came <= h.cover.lost
+	} else {
+		gone = gone || from < h.private.from
+		complete, gap = h.cover.begun > 0 && came > h.global.gone && from >= h.global.from && !gone, from < h.cover.lostID
+	}
+	if gap = gap || gone && !h.keepsPrivate; !complete {
+		return nil, false, gap
 	}
 	for i := range h.global.items {
 		if e := &h.global.items[i]; e.chat.ID != since && (e.chat.ID > from || e.came >= came) {
@@ -95,14 +101,27 @@ func (h *hub) missed(user, since, from string) (missed []*entry, complete bool) 
 	}
 	for i := range h.private.items {
 		e := &h.private.items[i]
-		mine := e.chat.Sender == user || e.chat.ToUser == user
-		if mine && e.chat.ID != since && (e.chat.ID > from || e.came >= came) {
+		if e.isFor(user) && e.chat.ID != since && (e.chat.ID > from || e.came >= came) {
 			missed = append(missed, e)
 		}
 	}
 	slices.SortStableFunc(missed, func(a, b *entry) int { return cmp.Compare(a.chat.ID, b.chat.ID) })
-	return missed, true
+	return missed, true, gap
 }
+
+// find returns the message with this id, or nil. Nobody learns that a message of others is there.
+func (h *hub) find(user, id string) *entry {
+	if e := h.global.find(id); e != nil {
+		return e
+	}
+	if e := h.private.find(id); e != nil && e.isFor(user) {
+		return e
+	}
+	return nil
+}
+
+// isFor reports whether user is one of the two of a private message.
+func (e *entry) isFor(user string) bool { return e.chat.Sender == user || e.chat.ToUser == user }
 
 // find returns the message with this id, or nil.
 func (r *recent) find(id string) *entry {

@@ -23,14 +23,20 @@ const (
 	claimTimeout = 10 * time.Second
 )
 
+// say calls publish, which says something and tells the client what became of it, unless the
+// server stops: it waits for those that have begun.
+func (s *session) say(ref string, publish func()) {
+	if !s.server.publishing.enter(0) {
+		s.answer(&errorBody{Code: codeUnavailable, Message: "the server is restarting; this message was not sent: send it again after you have reconnected"}, ref)
+		return
+	}
+	defer s.server.publishing.leave()
+	publish()
+}
+
 // publish says msg: the task to archive it first, then the event, so that what people see is
 // archived, in one call that returns when the broker has both.
 func (s *session) publish(msg *chat.ChatMessage) *errorBody {
-	if !s.server.publishing.enter(0) {
-		return &errorBody{Code: codeUnavailable, Message: "the server is restarting; this message was not sent: send it again after you have reconnected"}
-	}
-	defer s.server.publishing.leave()
-
 	msgs := make([]proto.Message, 0, 2)
 	if msg.GetToUser() == "" || s.server.cfg.ArchivePrivate {
 		msgs = append(msgs, &tasks.ArchiveMessage{Message: msg})
@@ -68,13 +74,15 @@ func (s *session) receiveSend(send *edge.Send, ref string) {
 		s.refuse(bad, ref)
 		return
 	}
-	id, bad := s.sayOnce(in, key)
-	if bad != nil {
-		s.answer(bad, ref)
-		return
-	}
-	s.took()
-	s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_Ack{Ack: &edge.Ack{Ref: ref, Id: id, SentAt: timestamppb.New(timeOf(id))}}})
+	s.say(ref, func() {
+		id, bad := s.sayOnce(in, key)
+		if bad != nil {
+			s.answer(bad, ref)
+			return
+		}
+		s.took()
+		s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_Ack{Ack: &edge.Ack{Ref: ref, Id: id, SentAt: timestamppb.New(timeOf(id))}}})
+	})
 }
 
 // sayOnce publishes in, which its sender calls ref, and returns the id that it has from its first
