@@ -14,7 +14,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-page conformance conformance-docs faults fuzz bench bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-page conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fuzz: ## Fuzz every target for FUZZTIME (30s)
 
 faults: ## Break brokers, links and workers, and print what became of the messages
 	go test -race -count=1 -v -run '^(TestFaults|TestChaos)$$' ./router ./cmd/app | grep -E '^ +\||said|^ *---|^(FAIL|ok)|_test.go'
+
+bench-brokers: ## Measure every broker beside its raw client
+	go test -run='^$$' -bench=BenchmarkBroker -benchtime=5x -timeout=20m ./router
 
 bench: ## Run the benchmarks
 	go test -run='^$$' -bench=. -benchmem ./...

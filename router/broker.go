@@ -8,6 +8,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"google.golang.org/protobuf/proto"
 )
 
 // Delivery says who handles a message.
@@ -117,6 +118,11 @@ type delivered struct {
 	lane     *lane
 	parked   bool
 	attempts int // nacks so far, in this process
+
+	// Of the worker that hands it out.
+	handed     bool          // msg has been in the hands of a function
+	decoded    proto.Message // what it says, for this attempt
+	unreadable error         // or why it says nothing
 }
 
 // Waits of every subscription; see docs/delivery.md.
@@ -127,7 +133,7 @@ const (
 	reopenMin   = 200 * time.Millisecond
 	reopenMax   = 5 * time.Second
 
-	taskWindow  = 64  // tasks in flight in one subscription that nothing holds up
+	taskWindow  = 128 // tasks in flight in one subscription that nothing holds up
 	eventWindow = 256 // and events
 )
 

@@ -71,7 +71,7 @@ func (m *Memory) topic(name string) *memoryTopic {
 
 func (m *Memory) entry(msg *message.Message) *delivered {
 	m.lastID++
-	return &delivered{msg: msg, id: strconv.FormatUint(m.lastID, 10)}
+	return &delivered{msg: msg.Copy(), id: strconv.FormatUint(m.lastID, 10)}
 }
 
 var errMemoryClosed = errors.New("gochannel was closed by this node")

@@ -105,8 +105,13 @@ func matches(pattern, name []string) bool {
 }
 
 // decode returns the message in payload. Its errors are permanent.
-func (r *Router) decode(typ protoreflect.MessageType, payload []byte) (proto.Message, error) {
-	m := typ.New().Interface()
+func (r *Router) decode(typ protoreflect.MessageType, payload []byte) (m proto.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil { // the libraries should not; the bytes are anybody's
+			m, err = nil, permanentError{fmt.Errorf("not a %s: %v", typ.Descriptor().FullName(), p)}
+		}
+	}()
+	m = typ.New().Interface()
 	if err := proto.Unmarshal(payload, m); err != nil {
 		return nil, permanentError{fmt.Errorf("not a %s: %w", typ.Descriptor().FullName(), err)}
 	}
@@ -140,16 +145,20 @@ func (r *Router) handle(name string, typ protoreflect.MessageType, fn func(conte
 	settings := r.cfg.Function[name].orDefault()
 	s := newSubscriber(r.drv, delivery, name, settings, r.abandoned, r.log, r.metrics)
 	s.onGap = r.cfg.OnGap
+	s.decode = func(msg *message.Message) (proto.Message, error) {
+		if reason := msg.Metadata.Get(metaPoison); reason != "" {
+			return nil, permanentError{fmt.Errorf("unreadable message: %s", reason)}
+		}
+		return r.decode(typ, msg.Payload)
+	}
 	r.subs[key] = s
 	r.wm.AddConsumerHandler(key, topic, s, func(msg *message.Message) error {
-		if reason := msg.Metadata.Get(metaPoison); reason != "" {
-			return permanentError{fmt.Errorf("unreadable message: %s", reason)}
+		ctx := msg.Context()
+		d := handlingOf(ctx).d
+		if d.unreadable != nil {
+			return d.unreadable
 		}
-		m, err := r.decode(typ, msg.Payload)
-		if err != nil {
-			return err
-		}
-		return fn(msg.Context(), m)
+		return fn(ctx, d.decoded)
 	}).AddMiddleware(r.chain(topic, name, settings)...)
 	return nil
 }

@@ -31,24 +31,23 @@ type DeadLetter struct {
 	Time      time.Time
 }
 
-type messageIDKey struct{}
-
 // MessageID returns the id on the broker of the message that a function is
 // handling, or "" outside of one.
 func MessageID(ctx context.Context) string {
-	id, _ := ctx.Value(messageIDKey{}).(string)
-	return id
+	if h := handlingOf(ctx); h != nil {
+		return h.d.msg.UUID
+	}
+	return ""
 }
 
 // chain returns the links around a function, outermost first. A panic is an error
-// to all of them, each attempt has its own time, and the dead letters get only
-// what further attempts could not mend.
+// to all of them, and the dead letters get only what further attempts could not mend.
+// The time for one attempt is in the context that the subscriber gives the message.
 func (r *Router) chain(topic, function string, cfg FunctionConfig) []message.HandlerMiddleware {
 	return []message.HandlerMiddleware{
 		only(function),
 		r.meter(topic, function),
 		r.deadLetter(topic, function, cfg.MaxAttempts),
-		middleware.Timeout(cfg.Timeout),
 		middleware.Recoverer,
 	}
 }
@@ -94,18 +93,16 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 		return func(msg *message.Message) ([]*message.Message, error) {
 			ctx := msg.Context()
 			attempt, sent := 1, 0
-			if d, ok := ctx.Value(deliveredKey{}).(*delivered); ok {
-				attempt, sent = d.attempts+1, d.redelivered+1
+			if h := handlingOf(ctx); h != nil {
+				attempt, sent = h.d.attempts+1, h.d.redelivered+1
 			}
 			var err error
 			if sent < maxDeliveries {
-				msg.SetContext(context.WithValue(ctx, messageIDKey{}, msg.UUID))
 				var out []*message.Message
 				if out, err = next(msg); err == nil {
 					return out, nil
 				}
-				msg.SetContext(ctx) // that of the attempt has ended
-				if ctx.Err() != nil {
+				if errors.Is(ctx.Err(), context.Canceled) {
 					return nil, err // it failed because the router stops
 				}
 			} else {

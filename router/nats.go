@@ -200,6 +200,15 @@ func (d *natsDriver) features() Features {
 }
 
 func (d *natsDriver) fits(topic string, msg *message.Message) error {
+	if len(msg.Payload)+natsHeaders <= int(d.pub.MaxPayload()) {
+		size := 0
+		for key, value := range msg.Metadata {
+			size += len(key) + len(value) + len(": \r\n")
+		}
+		if size < natsHeaders/2 {
+			return nil // for certain
+		}
+	}
 	out, err := natsMessage(topic, msg)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"google.golang.org/protobuf/proto"
 )
 
 // subscriber is the delivery core: a Watermill subscriber over a driver that is
@@ -25,6 +26,7 @@ type subscriber struct {
 	window   int // messages in flight that nothing holds up
 	spare    int // and messages that wait for another attempt, or behind one that does
 	keyOf    func(*message.Message) string
+	decode   func(*message.Message) (proto.Message, error) // nil: the function reads the payload itself
 	onGap    func(topic, function string)
 	log      *slog.Logger
 	metrics  *metrics
@@ -356,10 +358,19 @@ const (
 // hand gives one message to the function and waits for its answer. Its context
 // lives as long.
 func (st *stream) hand(d *delivered) answer {
-	ctx, cancel := context.WithCancel(context.WithValue(st.s.abandoned, deliveredKey{}, d))
+	if st.s.decode != nil {
+		// Anew for each attempt: the last one may have changed it. Here and not in the function's goroutine, which Watermill makes anew for each
+		// message: its stack would have to grow for this.
+		d.decoded, d.unreadable = st.s.decode(d.msg)
+	}
+	ctx, cancel := context.WithTimeout(st.s.abandoned, st.s.settings.Timeout)
 	defer cancel()
-	msg := d.msg.Copy()
-	msg.SetContext(ctx)
+	msg := d.msg
+	if d.handed {
+		msg = msg.Copy() // an answer is for good
+	}
+	d.handed = true
+	msg.SetContext(&handling{ctx, d})
 	select {
 	case st.out <- msg:
 	case <-st.stop.Done():
@@ -370,13 +381,34 @@ func (st *stream) hand(d *delivered) answer {
 		return acked
 	case <-msg.Nacked():
 		return nacked
-	case <-ctx.Done():
+	case <-st.s.abandoned.Done(): // and not when its time is over: it still runs
 		return unanswered
 	}
 }
 
-// deliveredKey is the context key of the *delivered that a message came as.
-type deliveredKey struct{}
+// handling is the context of one attempt. It ends with the time for it, and is
+// cancelled when the router abandons what runs.
+type handling struct {
+	context.Context
+	d *delivered
+}
+
+// handlingKey is the context key of the *handling.
+type handlingKey struct{}
+
+func (h *handling) Value(key any) any {
+	if key == (handlingKey{}) {
+		return h
+	}
+	return h.Context.Value(key)
+}
+
+// handlingOf returns what ctx, or one that it comes from, is an attempt of; nil if
+// there is none.
+func handlingOf(ctx context.Context) *handling {
+	h, _ := ctx.Value(handlingKey{}).(*handling)
+	return h
+}
 
 // again brings a nacked message back after a wait. Meanwhile those behind it in its
 // lane wait too, in the spare room for as long as there is some. The caller holds
