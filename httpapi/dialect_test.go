@@ -31,6 +31,7 @@ var aChat = &edge.Chat{Id: anID, Sender: "alice", Content: "<b>\"hé\\llo\"</b> 
 var serverFrames = map[string]*edge.ServerFrame{
 	"welcome": {Frame: &edge.ServerFrame_Welcome{Welcome: &edge.Welcome{
 		ClientId: "alice", Node: "node-1", ServerTime: at, MaxContentBytes: 4096, Epoch: "E", PingIntervalMs: 25000,
+		HistoryAfter: "019c0fff-f830-0000-0000-000000000000",
 	}}},
 	"welcome_back": {Frame: &edge.ServerFrame_Welcome{Welcome: &edge.Welcome{
 		ClientId: "alice", Node: "node-1", ServerTime: at, MaxContentBytes: 4096, Recovered: true, Epoch: "E", PingIntervalMs: 25000, PrivateGap: true,

@@ -60,6 +60,7 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s.user, since); welcome.Recovered {
 			return missed, welcome
 		}
+		welcome.HistoryAfter = h.justBefore(since)
 	}
 	history := h.global.tail(h.historyLimit)
 	recent := make([]*entry, len(history))
@@ -78,7 +79,7 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 // id says. So what is missed is all that came here from a little before since on. Of the time
 // before the first Seed there are only ids to go by.
 func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
-	from := firstID(timeOf(since).Add(-h.overlap))
+	from := h.justBefore(since)
 	last := h.find(user, since)
 	if last == nil {
 		return nil, false, from < h.cover.lostID || !h.keepsPrivate && from < h.private.from
@@ -108,6 +109,9 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 	slices.SortStableFunc(missed, func(a, b *entry) int { return cmp.Compare(a.chat.ID, b.chat.ID) })
 	return missed, true, gap
 }
+
+// justBefore returns an id that is the overlap before id.
+func (h *hub) justBefore(id string) string { return firstID(timeOf(id).Add(-h.overlap)) }
 
 // find returns the message with this id, or nil. Nobody learns that a message of others is there.
 func (h *hub) find(user, id string) *entry {

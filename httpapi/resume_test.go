@@ -117,8 +117,13 @@ func TestResumeWithWrongIDs(t *testing.T) {
 			"nil":                  uuid.Nil.String(),
 			"max":                  uuid.Max.String(),
 		} {
-			if welcome, got := n.resume(t, protocol, "alice", since); welcome.Recovered || fmt.Sprint(got) != "[9 v4]" {
+			welcome, got := n.resume(t, protocol, "alice", since)
+			if welcome.Recovered || fmt.Sprint(got) != "[9 v4]" {
 				t.Errorf("%s: recovered %v, got %q", name, welcome.Recovered, got)
+			}
+			// Where there is a way to what was missed, it is told.
+			if u, err := uuid.Parse(since); (err == nil && u.Version() == 7) != (welcome.HistoryAfter != "") || err == nil && welcome.HistoryAfter >= since {
+				t.Errorf("%s: history after %q", name, welcome.HistoryAfter)
 			}
 		}
 	})

@@ -740,7 +740,11 @@ type Welcome struct {
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// True if private messages after ?since= may be gone for good: private talk is not
 	// archived, and this node was not there or does not remember.
-	PrivateGap    bool `protobuf:"varint,9,opt,name=private_gap,json=privateGap,proto3" json:"private_gap,omitempty"`
+	PrivateGap bool `protobuf:"varint,9,opt,name=private_gap,json=privateGap,proto3" json:"private_gap,omitempty"`
+	// After which id to ask history for what was missed, if it does not follow: a little
+	// before ?since=, as nodes hear messages in different orders. Empty if all follows, or
+	// the client did not ask with the id of a message.
+	HistoryAfter  string `protobuf:"bytes,10,opt,name=history_after,json=historyAfter,proto3" json:"history_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -836,6 +840,13 @@ func (x *Welcome) GetPrivateGap() bool {
 		return x.PrivateGap
 	}
 	return false
+}
+
+func (x *Welcome) GetHistoryAfter() string {
+	if x != nil {
+		return x.HistoryAfter
+	}
+	return ""
 }
 
 // Chat is one thing that was said.
@@ -1393,7 +1404,7 @@ const file_edge_proto_rawDesc = "" +
 	"\x04pong\x18\t \x01(\v2\r.edge.v1.PongH\x00R\x04pong\x12,\n" +
 	"\arenewed\x18\n" +
 	" \x01(\v2\x10.edge.v1.RenewedH\x00R\arenewedB\a\n" +
-	"\x05frame\"\xdd\x02\n" +
+	"\x05frame\"\x82\x03\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12;\n" +
@@ -1406,7 +1417,9 @@ const file_edge_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1f\n" +
 	"\vprivate_gap\x18\t \x01(\bR\n" +
-	"privateGap\"\xa8\x01\n" +
+	"privateGap\x12#\n" +
+	"\rhistory_after\x18\n" +
+	" \x01(\tR\fhistoryAfter\"\xa8\x01\n" +
 	"\x04Chat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sender\x18\x02 \x01(\tR\x06sender\x12\x18\n" +
