@@ -13,17 +13,19 @@ import (
 	"burrow/gen/chat"
 )
 
-// pending is a message on its way into the database, with the call that waits.
+// pending is a message or a claim on its way into the database, with the call that
+// waits.
 type pending struct {
-	row
-	done chan error // gets one answer; buffered, since the caller may have left
-	err  error      // why this row was refused; belongs to the append goroutine
+	row   *row       // a message, or
+	claim *refClaim  // a ref
+	done  chan error // gets one answer; buffered, since the caller may have left
+	err   error      // why this row was refused; belongs to the append goroutine
 }
 
 // row is a line of the messages table.
 type row struct {
-	id, sender, recipient, content, talk string
-	sentAt                               int64
+	id, sender, recipient, content, talk, ref string
+	sentAt                                    int64
 }
 
 // Append stores msg, which must have an id (a UUID) and a sender; a message
@@ -39,7 +41,7 @@ func (s *Store) Append(ctx context.Context, msg *chat.ChatMessage) error {
 	start := time.Now()
 	r, err := s.newRow(msg)
 	if err == nil {
-		err = s.append(ctx, r)
+		err = s.enqueue(ctx, &pending{row: r, done: make(chan error, 1)})
 	}
 	s.metrics.appended(time.Since(start), err)
 	if err != nil {
@@ -48,12 +50,12 @@ func (s *Store) Append(ctx context.Context, msg *chat.ChatMessage) error {
 	return nil
 }
 
-func (s *Store) append(ctx context.Context, r row) error {
+// enqueue gives p to the append goroutine and waits for the answer.
+func (s *Store) enqueue(ctx context.Context, p *pending) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.leave()
-	p := &pending{row: r, done: make(chan error, 1)}
 	select {
 	case s.queue <- p:
 	case <-ctx.Done():
@@ -67,36 +69,43 @@ func (s *Store) append(ctx context.Context, r row) error {
 	}
 }
 
-func (s *Store) newRow(msg *chat.ChatMessage) (row, error) {
+func (s *Store) newRow(msg *chat.ChatMessage) (*row, error) {
 	id, err := canonicalID(msg.GetId())
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	r := row{id: id, sender: msg.GetSender(), recipient: msg.GetToUser(), content: msg.GetContent()}
+	r := &row{id: id, sender: msg.GetSender(), recipient: msg.GetToUser(), content: msg.GetContent()}
 	if r.sender == "" {
-		return row{}, fmt.Errorf("%w: the message has no sender", ErrInvalid)
+		return nil, fmt.Errorf("%w: the message has no sender", ErrInvalid)
 	}
 	// A driver would store such bytes, and protobuf would refuse to encode them
 	// when they are read back.
 	if !utf8.ValidString(r.content) {
-		return row{}, fmt.Errorf("%w: the content is not UTF-8", ErrInvalid)
+		return nil, fmt.Errorf("%w: the content is not UTF-8", ErrInvalid)
 	}
 	if r.recipient != "" {
 		if !s.archivePrivate {
-			return row{}, ErrPrivate
+			return nil, ErrPrivate
 		}
 		if r.talk, err = talkOf(r.sender, r.recipient); err != nil {
-			return row{}, err
+			return nil, err
 		}
 	} else if !utf8.ValidString(r.sender) {
-		return row{}, fmt.Errorf("%w: the sender is not UTF-8", ErrInvalid)
+		return nil, fmt.Errorf("%w: the sender is not UTF-8", ErrInvalid)
+	}
+	if msg.GetRef() != "" {
+		ref, err := parseUUID("ref", msg.GetRef())
+		if err != nil {
+			return nil, err
+		}
+		r.ref = ref.String()
 	}
 	if msg.GetSentAt() == nil {
 		r.sentAt = s.now().UnixMicro()
 		return r, nil
 	}
 	if err := msg.GetSentAt().CheckValid(); err != nil {
-		return row{}, fmt.Errorf("%w: sent_at: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: sent_at: %w", ErrInvalid, err)
 	}
 	r.sentAt = msg.GetSentAt().AsTime().UnixMicro()
 	return r, nil
@@ -104,16 +113,25 @@ func (s *Store) newRow(msg *chat.ChatMessage) (row, error) {
 
 // canonicalID returns the lower-case form of id, which orders UUIDv7 by time.
 func canonicalID(id string) (string, error) {
-	// uuid.Parse also knows urn:uuid: and braces, which no broker or client of
-	// ours writes.
-	if len(id) != 36 {
-		return "", fmt.Errorf("%w: id %q is not a UUID", ErrInvalid, id)
-	}
-	u, err := uuid.Parse(id)
+	u, err := parseUUID("id", id)
 	if err != nil {
-		return "", fmt.Errorf("%w: id %q is not a UUID", ErrInvalid, id)
+		return "", err
 	}
 	return u.String(), nil
+}
+
+// parseUUID reads a UUID as people write it; what says what it is of.
+func parseUUID(what, text string) (uuid.UUID, error) {
+	// uuid.Parse also knows urn:uuid: and braces, which no broker or client of
+	// ours writes.
+	if len(text) != 36 {
+		return uuid.Nil, fmt.Errorf("%w: %s %q is not a UUID", ErrInvalid, what, clip(text, 64))
+	}
+	u, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("%w: %s %q is not a UUID", ErrInvalid, what, text)
+	}
+	return u, nil
 }
 
 // talkOf returns the key of the private talk of two users, the same whoever
@@ -129,8 +147,8 @@ func talkOf(a, b string) (string, error) {
 	return min(a, b) + " & " + max(a, b), nil
 }
 
-// writeAppends is the goroutine that commits what Append queues, until the queue
-// is closed and empty. It sets its own pace: it takes whatever gathered while
+// writeAppends is the goroutine that commits what Append and ClaimRef queue, until
+// the queue is closed and empty. It sets its own pace: it takes whatever gathered while
 // the last commit was under way, so that a lone message waits for nobody and a
 // crowd shares the cost of the disk.
 func (s *Store) writeAppends() {
@@ -156,31 +174,44 @@ func (s *Store) writeAppends() {
 // commit stores the batch in one transaction and answers every caller.
 func (s *Store) commit(batch []*pending) {
 	start := time.Now()
-	known := 0
+	claims, known := 0, 0
+	for _, p := range batch {
+		if p.claim != nil {
+			claims++
+		}
+	}
 	err := s.write(s.life, func(tx *sql.Tx) error {
 		known = 0
 		// Under the lock nothing waits for anybody, and a context that can end
 		// costs a goroutine for every statement.
 		work := context.WithoutCancel(s.life)
-		stmt := tx.StmtContext(work, s.insert)
-		defer stmt.Close()
+		var insert, insertRef *sql.Stmt // closed with the transaction
+		if claims < len(batch) {
+			insert = tx.StmtContext(work, s.insert)
+		}
+		if claims > 0 {
+			insertRef = tx.StmtContext(work, s.insertRef)
+		}
 		for _, p := range batch {
 			p.err = nil
-			res, err := stmt.ExecContext(work, p.id, p.sender, p.recipient, p.content, p.sentAt, p.talk)
-			switch {
-			case isRowError(err):
-				// SQLite took back this statement and nothing else: the other
-				// messages of the transaction are fine.
-				p.err = err
-			case err != nil:
-				return err
-			default:
-				if n, err := res.RowsAffected(); err == nil && n == 0 {
+			var err error
+			if p.claim != nil {
+				err = s.claimRef(work, tx, insertRef, p.claim)
+			} else {
+				var stored bool
+				if stored, err = appendRow(work, insert, p.row); err == nil && !stored {
 					known++
 				}
 			}
+			if isRowError(err) {
+				// SQLite took back this statement and nothing else: the rest of
+				// the transaction is fine.
+				p.err = err
+			} else if err != nil {
+				return err
+			}
 		}
-		return nil
+		return s.pruneRefs(work, tx, claims)
 	})
 	s.metrics.committed(len(batch), known, time.Since(start), err)
 	for _, p := range batch {
@@ -192,7 +223,17 @@ func (s *Store) commit(batch []*pending) {
 	}
 }
 
+// appendRow reports whether r is new.
+func appendRow(ctx context.Context, insert *sql.Stmt, r *row) (stored bool, err error) {
+	res, err := insert.ExecContext(ctx, r.id, r.sender, r.recipient, r.content, r.sentAt, r.talk, r.ref)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
+}
+
 // insertMessage does not touch the row that has the id already. Other conflicts
 // are errors: INSERT OR IGNORE would hide them.
-const insertMessage = `INSERT INTO messages (id, sender, recipient, content, sent_at, talk)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+const insertMessage = `INSERT INTO messages (id, sender, recipient, content, sent_at, talk, ref)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`

@@ -14,6 +14,8 @@ type metrics struct {
 	batchSize     prometheus.Histogram
 	commitSeconds prometheus.Histogram
 	duplicates    prometheus.Counter
+	refs          *prometheus.CounterVec
+	refSeconds    prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -29,12 +31,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "burrow_store_append_batch_size",
-			Help:    "Messages that shared one transaction.",
+			Help:    "Messages and refs that shared one transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 9), // 1 to maxBatch
 		}),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "burrow_store_commit_seconds",
-			Help:    "Time of one transaction of messages, the wait for other processes included.",
+			Help:    "Time of one transaction of messages and refs, the wait for other processes included.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13),
 		}),
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
@@ -42,12 +44,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Messages that were in the archive already and were not stored again.",
 		}),
 	}
-	var errs [5]error
+	m.refs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "burrow_store_refs_total",
+		Help: "Refs of senders, by result: new, known (the ref stood for an id already), refused (not valid), canceled (the caller left), error.",
+	}, []string{"result"})
+	m.refSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "burrow_store_ref_seconds",
+		Help:    "Time from the call until it was on disk what a ref stands for.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13),
+	})
+	var errs [7]error
 	m.appends, errs[0] = register(reg, m.appends)
 	m.appendSeconds, errs[1] = register(reg, m.appendSeconds)
 	m.batchSize, errs[2] = register(reg, m.batchSize)
 	m.commitSeconds, errs[3] = register(reg, m.commitSeconds)
 	m.duplicates, errs[4] = register(reg, m.duplicates)
+	m.refs, errs[5] = register(reg, m.refs)
+	m.refSeconds, errs[6] = register(reg, m.refSeconds)
 	return m, errors.Join(errs[:]...)
 }
 
@@ -64,18 +77,34 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error)
 }
 
 func (m *metrics) appended(took time.Duration, err error) {
-	result := "ok"
+	if err == nil {
+		m.appendSeconds.Observe(took.Seconds())
+	}
+	m.appends.WithLabelValues(resultOf("ok", err)).Inc()
+}
+
+func (m *metrics) refClaimed(took time.Duration, isNew bool, err error) {
+	good := "known"
+	if isNew {
+		good = "new"
+	}
+	if err == nil {
+		m.refSeconds.Observe(took.Seconds())
+	}
+	m.refs.WithLabelValues(resultOf(good, err)).Inc()
+}
+
+func resultOf(good string, err error) string {
 	switch {
 	case err == nil:
-		m.appendSeconds.Observe(took.Seconds())
+		return good
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrPrivate):
-		result = "refused"
+		return "refused"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		result = "canceled"
+		return "canceled"
 	default:
-		result = "error"
+		return "error"
 	}
-	m.appends.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) committed(size, known int, took time.Duration, err error) {

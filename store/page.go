@@ -87,7 +87,7 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 	for rows.Next() {
 		msg := new(chat.ChatMessage)
 		var sentAt int64
-		if err := rows.Scan(&msg.Id, &msg.Sender, &msg.ToUser, &msg.Content, &sentAt); err != nil {
+		if err := rows.Scan(&msg.Id, &msg.Sender, &msg.ToUser, &msg.Content, &sentAt, &msg.Ref); err != nil {
 			return nil, false, s.explain(err)
 		}
 		msg.SentAt = timestamppb.New(time.UnixMicro(sentAt))
@@ -106,10 +106,10 @@ func (s *Store) readPage(ctx context.Context, q Query) (msgs []*chat.ChatMessage
 }
 
 const (
-	selectPage = `SELECT id, sender, recipient, content, sent_at FROM messages
+	selectPage = `SELECT id, sender, recipient, content, sent_at, ref FROM messages
 WHERE talk = ? AND id < ? ORDER BY id DESC LIMIT ?`
-	selectPageAfter = `SELECT id, sender, recipient, content, sent_at FROM messages
+	selectPageAfter = `SELECT id, sender, recipient, content, sent_at, ref FROM messages
 WHERE talk = ? AND id > ? ORDER BY id LIMIT ?`
-	selectPageAll = `SELECT id, sender, recipient, content, sent_at FROM messages
+	selectPageAll = `SELECT id, sender, recipient, content, sent_at, ref FROM messages
 WHERE id < ? ORDER BY id DESC LIMIT ?`
 )

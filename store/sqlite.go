@@ -59,8 +59,12 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
-	if s.insert, err = s.writer.PrepareContext(ctx, insertMessage); err != nil {
-		return s.explain(err)
+	for stmt, text := range map[**sql.Stmt]string{
+		&s.insert: insertMessage, &s.insertRef: insertRef, &s.findRef: selectRef, &s.prune: deleteRefs,
+	} {
+		if *stmt, err = s.writer.PrepareContext(ctx, text); err != nil {
+			return s.explain(err)
+		}
 	}
 	if s.reader, err = sql.Open("sqlite", readerDSN(path)); err != nil {
 		return err
@@ -83,7 +87,7 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 // the last, so that SQLite folds the write-ahead log into the file.
 func (s *Store) closeDatabase() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.page, s.pageAfter, s.pageAll, s.insert} {
+	for _, stmt := range []*sql.Stmt{s.page, s.pageAfter, s.pageAll, s.prune, s.findRef, s.insertRef, s.insert} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}

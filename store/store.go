@@ -1,10 +1,10 @@
 // Package store keeps what must outlive the process: the archive of messages,
-// the claims on names, and the dead letters.
+// the claims on names, the refs that senders gave their messages, and the dead letters.
 //
 // What it promises:
 //   - a nil error means that the data is on disk and survives a power cut;
 //   - a message, a claim or a dead letter that comes twice is kept once;
-//   - messages that are appended at the same time share one transaction, and one
+//   - messages and refs that come at the same time share one transaction, and one
 //     that cannot be stored does not fail the others;
 //   - several processes on one host may share one database, and may start at the
 //     same moment on an empty one.
@@ -82,10 +82,10 @@ type Config struct {
 func DefaultConfig() Config { return Config{} }
 
 const (
-	// appendQueue bounds the messages that wait for the next transaction; with a
-	// full queue Append waits.
+	// appendQueue bounds the messages and refs that wait for the next transaction;
+	// with a full queue Append and ClaimRef wait.
 	appendQueue = 1024
-	// maxBatch bounds the messages of one transaction.
+	// maxBatch bounds the messages and refs of one transaction.
 	maxBatch = 256
 	// closeTimeout bounds how long Close waits for what is in flight.
 	closeTimeout = 10 * time.Second
@@ -104,12 +104,16 @@ type Store struct {
 	writer    *sql.DB // one connection: SQLite has one writer at a time anyway
 	reader    *sql.DB // cannot write
 	insert    *sql.Stmt
+	insertRef *sql.Stmt
+	findRef   *sql.Stmt
+	prune     *sql.Stmt
 	page      *sql.Stmt
 	pageAfter *sql.Stmt
 	pageAll   *sql.Stmt
 
 	queue      chan *pending
 	writerDone chan struct{} // closed when the append goroutine has ended
+	nextPrune  time.Time     // of refs; the append goroutine's
 
 	// life ends when Close gives up; it ends every wait for the write lock. It is
 	// the store's own and no call's.

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -481,6 +482,10 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		for _, m := range []*chat.ChatMessage{msg, msg, nil} {
 			_ = s.Append(t.Context(), m)
 		}
+		for _, sender := range []string{"alice", "alice", ""} {
+			_, _ = s.ClaimRef(t.Context(), sender, msg.GetId(), msg.GetId())
+			_, _ = s.ClaimRef(t.Context(), sender, msg.GetId(), storetest.NewID(0))
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -504,8 +509,12 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		"burrow_store_appends_total refused": 2,
 		"burrow_store_duplicates_total":      3,
 		"burrow_store_append_seconds":        4,
-		"burrow_store_append_batch_size":     4,
-		"burrow_store_commit_seconds":        4,
+		"burrow_store_append_batch_size":     12,
+		"burrow_store_commit_seconds":        12,
+		"burrow_store_refs_total new":        4, // the winner claims it again
+		"burrow_store_refs_total known":      4,
+		"burrow_store_refs_total refused":    4,
+		"burrow_store_ref_seconds":           8,
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v", name, got[name], want)
@@ -535,6 +544,33 @@ func BenchmarkAppend(b *testing.B) {
 			close(work)
 			wg.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}
+
+func BenchmarkClaimRef(b *testing.B) {
+	for _, writers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s := open(b, store.Config{DataDir: b.TempDir()})
+			work := make(chan string)
+			var wg sync.WaitGroup
+			for i := range writers {
+				sender := fmt.Sprint("user", i)
+				wg.Go(func() {
+					for id := range work {
+						if _, err := s.ClaimRef(context.Background(), sender, uuid.NewString(), id); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				work <- storetest.NewID(0)
+			}
+			close(work)
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refs/s")
 		})
 	}
 }

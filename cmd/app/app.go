@@ -117,6 +117,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		Auth:           people,
 		LoginURL:       cfg.Auth.JWT.LoginURL,
 		Archive:        archive{n.store},
+		Refs:           n.store,
 		Presence:       n.online,
 		Letters:        n.desk,
 		Checks:         map[string]httpapi.Checker{"broker": n.router.Check, "store": n.store.Ping},

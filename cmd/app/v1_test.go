@@ -174,6 +174,10 @@ func TestV1(t *testing.T) {
 			})
 
 			ack := a.say(uuid.NewString(), "hello", "")
+			// What is sent again has the same id, also at another node, and is shown once.
+			if again := alice.dialV1(there, "").say(ack.GetRef(), "hello", ""); again.GetId() != ack.GetId() || !again.GetSentAt().AsTime().Equal(ack.GetSentAt().AsTime()) {
+				t.Errorf("sent again: got %v, want %v", again, ack)
+			}
 			if heard := c.hears("hello"); heard.GetId() != ack.GetId() || !heard.GetSentAt().AsTime().Equal(ack.GetSentAt().AsTime()) || heard.GetRef() != ack.GetRef() {
 				t.Errorf("bob got %v, the ack is %v", heard, ack)
 			}
@@ -215,7 +219,14 @@ func TestV1(t *testing.T) {
 			// Messages may be archived after the start only.
 			in.archive(t).comesToHold(append(numbered(30), "hello", "the end")...)
 			first := alice.dialV1(nodes[0].addr, "")
+			if again := first.say(ack.GetRef(), "hello", ""); again.GetId() != ack.GetId() {
+				t.Errorf("sent again after a restart: got the id %s, want %s", again.GetId(), ack.GetId())
+			}
 			first.say(uuid.NewString(), "after", "")
+			first.hears("after")
+			if n := first.heard("hello"); n > 1 {
+				t.Errorf("hello was shown %d times", n)
+			}
 			eventually(t, patience, "the node knows the end", func() bool {
 				w, said := bob.dialV1(nodes[b.nodes-1].addr, end.GetId()).welcome()
 				return w.GetRecovered() && w.GetPrivateGap() && slices.Contains(said, "after")

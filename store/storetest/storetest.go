@@ -44,6 +44,10 @@ func Run(t *testing.T, open Open) {
 		{"ClaimsEnd", claimsEnd},
 		{"OwnerHoldsFewNames", claimsFew},
 		{"OneOfManyClaimsWins", claimsRace},
+		{"RefStandsForItsFirstID", refs},
+		{"OneOfManyRefClaimsWins", refsRace},
+		{"OldRefsAreForgotten", refsEnd},
+		{"MessageKeepsItsRef", messageRef},
 		{"DeadLettersAddUp", lettersAddUp},
 		{"ListedLettersPageByID", lettersPage},
 		{"OneOfManyReplaysWins", replaysRace},
@@ -196,6 +200,7 @@ func refused(t *testing.T, open Open) {
 		"no sender":                change(func(m *chat.ChatMessage) { m.Sender = "" }),
 		"a sender with separator":  change(func(m *chat.ChatMessage) { m.Sender = "a & b" }),
 		"content that is no UTF-8": change(func(m *chat.ChatMessage) { m.Content = "\xff" }),
+		"a ref that is no UUID":    change(func(m *chat.ChatMessage) { m.Ref = "1" }),
 		"a time out of range":      change(func(m *chat.ChatMessage) { m.SentAt = &timestamppb.Timestamp{Seconds: 1 << 60} }),
 	} {
 		err := s.Append(t.Context(), msg)
@@ -219,6 +224,14 @@ func refused(t *testing.T, open Open) {
 	wantErr(t, s.Claim(t.Context(), "", "o", time.Hour), store.ErrInvalid)
 	wantErr(t, s.Claim(t.Context(), "alice", "", time.Hour), store.ErrInvalid)
 	wantErr(t, s.Claim(t.Context(), "alice", "o", 0), store.ErrInvalid)
+	ref, id := uuid.NewString(), NewID(0)
+	for _, claim := range [][3]string{
+		{"", ref, id}, {"\xff", ref, id}, {"alice", "", id}, {"alice", ref[1:], id}, {"alice", "{" + ref + "}", id},
+		{"alice", strings.Repeat("z", 36), id}, {"alice", ref, ""}, {"alice", ref, "1"}, {"alice", ref, uuid.NewString()},
+	} {
+		_, err := s.ClaimRef(t.Context(), claim[0], claim[1], claim[2])
+		wantErr(t, err, store.ErrInvalid)
+	}
 	wantErr(t, s.AddDeadLetter(t.Context(), nil), store.ErrInvalid)
 	for _, q := range []store.LetterQuery{{}, {Limit: -1}, {Limit: 1, State: "lost"}} {
 		_, _, err := s.ListDeadLetters(t.Context(), q)
@@ -473,6 +486,9 @@ func canceled(t *testing.T, open Open) {
 	if err := s.Append(ctx, NewMessage("alice", "", "late")); err != nil {
 		wantErr(t, err, context.Canceled)
 	}
+	if _, err := s.ClaimRef(ctx, "alice", uuid.NewString(), NewID(0)); err != nil {
+		wantErr(t, err, context.Canceled)
+	}
 	must(t, s.Append(t.Context(), NewMessage("alice", "", "later")))
 }
 
@@ -523,6 +539,8 @@ func closed(t *testing.T, open Open) {
 	ctx := t.Context()
 	wantErr(t, s.Append(ctx, NewMessage("alice", "", "hello")), store.ErrClosed)
 	_, _, err := s.Page(ctx, store.Query{Limit: 1})
+	wantErr(t, err, store.ErrClosed)
+	_, err = s.ClaimRef(ctx, "alice", uuid.NewString(), NewID(0))
 	wantErr(t, err, store.ErrClosed)
 	wantErr(t, s.Claim(ctx, "alice", "one", time.Hour), store.ErrClosed)
 	_, err = s.Holds(ctx, "alice", "one")
