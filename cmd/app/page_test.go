@@ -139,18 +139,26 @@ func restart(t *testing.T, browser context.Context, b *broker) {
 	if got := alice.text(hook("banner")); !strings.Contains(got, "restarting") {
 		t.Errorf("the banner says %q, want that the server is restarting", got)
 	}
-	if !look[bool](alice, "document.querySelector("+quote(hook("send"))+").disabled") {
-		t.Error("one can send without a connection")
-	}
+	// What is written now is kept and sent later: in order, and once.
+	alice.click(hook("send"))
+	alice.await("the message waits", "document.querySelector("+quote(hook("pending"))+")?.textContent.includes('Waiting')")
+	alice.typeIn(hook("composer"), "and another")
+	alice.enter()
+	alice.await("both wait", "document.querySelectorAll("+quote(hook("pending"))+").length === 2")
+	alice.shot("offline")
 
 	in.startWith(t, nil, "BURROW_HTTP_ADDR="+addr)
 	bob := signIn(t, addr, "bob").dial(addr)
-	bob.send("", "while you were away")
+	bob.send("", "hello again")
 	alice.await("the banner is gone", "!document.querySelector("+quote(hook("banner"))+")")
-	alice.hears("while you were away")
-	alice.click(hook("send")) // what was typed before
+	alice.hears("hello again")
+	bob.await("the other message", says("alice", "and another"))
 	bob.await("the draft", says("alice", "a draft"))
-	alice.reads("before", "while you were away", "a draft")
+	alice.await("nothing is on its way", "!document.querySelector("+quote(hook("pending"))+")")
+	in.archive(t).comesToHold("before", "a draft", "and another", "hello again")
+	if got := alice.messages(); len(got) != 4 {
+		t.Errorf("the page shows %q, want each of the four messages once", got)
+	}
 	alice.shows(hook("user", user("bob")))
 	alice.shot("after")
 	bob.leave()

@@ -4,12 +4,13 @@
 import { ApiError, getHistory, getSession, postSession } from './api.js';
 import { Connection } from './connection.js';
 import { html, render } from './html.js';
+import { Keep } from './keep.js';
 import { ROOM } from './logic.js';
 import { Chat } from './state.js';
-import { sentence } from './text.js';
 import { Root } from './views.js';
 
 const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
+const KEPT_WITHIN = 1_000; // ms for reading what is kept
 const FRAME = 16; // ms; a burst of frames is drawn once
 const ENDED = 'Your session has ended.';
 
@@ -114,11 +115,12 @@ const app = {
     app.leave();
     if (app.mode === 'open') storage.set('burrow.name', name);
     const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const connection = new Connection(`${scheme}//${location.host}/ws/${encodeURIComponent(name)}`, {
+    const address = `${scheme}//${location.host}/ws/${encodeURIComponent(name)}`;
+    const connection = new Connection(() => (chat.since ? `${address}?since=${chat.since}` : address), {
       opened: () => chat.opened(),
       received: (text) => chat.frame(text),
       // 1009: the frame was too big, and there is only ever one in flight.
-      closed: ({ code, reason }) => chat.closed(whyClosed(code, reason), code !== 1009),
+      closed: ({ code }) => chat.closed(code === 1009 ? 'The message is too long. Send it in smaller parts.' : ''),
       changed: app.changed,
       signedOut: () => app.expired(name),
       mayRetry: () => app.mayRetry(name),
@@ -130,12 +132,15 @@ const app = {
       history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
       visible: () => document.visibilityState === 'visible',
       partners: partnersOf(name),
+      keep: new Keep(name),
       remember: (names) => storage.set(`burrow.talks.${name}`, JSON.stringify(names)),
       changed: app.changed,
     });
     Object.assign(app, { chat, connection, form: null, phase: 'chat' });
     app.draw();
-    connection.start();
+    // What an earlier page has left goes first; a database that hangs is not waited for.
+    const late = new Promise((done) => setTimeout(done, KEPT_WITHIN));
+    Promise.race([chat.outbox.load(), late]).then(() => app.chat === chat && connection.start());
   },
 
   // The token of mode jwt has run out. The login may have put a fresh one into the
@@ -193,13 +198,6 @@ function title() {
   const { unread, active } = app.chat;
   const name = active === ROOM ? 'Burrow' : `${active} · Burrow`;
   return unread > 0 ? `(${unread}) ${name}` : name;
-}
-
-function whyClosed(code, reason) {
-  if (code === 1009) return 'The message is too long. Send it in smaller parts.';
-  if (code === 4429) return 'Too many messages in a short time.';
-  if (code === 1012) return 'The server restarted.';
-  return sentence(reason) || 'The connection was lost.';
 }
 
 document.addEventListener('visibilitychange', () => app.chat?.seen());

@@ -3,19 +3,14 @@ import { html, useLayoutEffect, useRef, useState } from './html.js';
 import { ROOM, clean } from './logic.js';
 import { Icon, touch } from './parts.js';
 
-// No server takes more than this, however it is configured; a longer frame would
-// cost the connection.
-const MAX_BYTES = 65_536;
-
 /**
  * Composer writes to a talk of chat. What is typed belongs to the talk: it waits
- * there while another one is open, and stays in the field while there is no
- * connection.
+ * there while another one is open. Without a connection it is kept in the outbox
+ * until there is one.
  */
-export function Composer({ chat, talk, state }) {
+export function Composer({ chat, talk }) {
   const area = useRef();
   const [blank, setBlank] = useState(true);
-  const connected = state === 'open';
 
   const grow = () => {
     const el = area.current;
@@ -37,13 +32,15 @@ export function Composer({ chat, talk, state }) {
     chat.drafts.set(talk.key, text);
     setBlank(clean(text) === '');
     grow();
+    if (clean(text) !== '') chat.writes(talk.key);
   };
   const send = (e) => {
     e?.preventDefault();
     const text = clean(area.current.value);
-    if (text === '' || !connected) return;
-    if (new TextEncoder().encode(text).length > MAX_BYTES) {
-      chat.say('This message is too long. Please send it in smaller parts.');
+    if (text === '') return;
+    const bytes = new TextEncoder().encode(text).length;
+    if (chat.maxBytes > 0 && bytes > chat.maxBytes) {
+      chat.say(`This message is too long: it has ${bytes} bytes, ${chat.maxBytes} are allowed. Please send it in smaller parts.`);
       return;
     }
     chat.drafts.delete(talk.key);
@@ -64,11 +61,24 @@ export function Composer({ chat, talk, state }) {
       <span>${chat.notice.text}</span>
       <button type="button" class="iconbutton" aria-label="Dismiss" onClick=${() => chat.dismiss()}><${Icon} name="close" /></button>
     </div>`}</div>
+    <${Typing} names=${chat.people.writing(talk.key)} />
     <form class="composer" onSubmit=${send}>
       <textarea ref=${area} data-testid="composer" rows="1" aria-label=${label} placeholder=${label} enterkeyhint="send"
         onInput=${onInput} onKeyDown=${onKeyDown}></textarea>
-      <button class="send" data-testid="send" aria-label="Send" disabled=${!connected || blank} title=${connected ? 'Send (Enter)' : 'Waiting for the connection'}
+      <button class="send" data-testid="send" aria-label="Send" disabled=${blank} title=${chat.connected ? 'Send (Enter)' : 'Sent as soon as there is a connection'}
         onMouseDown=${(e) => e.preventDefault()}><${Icon} name="send" /></button>
     </form>
   </div>`;
+}
+
+// Typing says who is writing. It is no live region: it would interrupt all the time.
+function Typing({ names }) {
+  const [first, second] = names;
+  return html`<p class="typing" data-testid="typing">${
+    names.length === 1
+      ? html`<bdi>${first}</bdi> is typing…`
+      : names.length === 2
+        ? html`<bdi>${first}</bdi> and <bdi>${second}</bdi> are typing…`
+        : names.length > 2 && 'Several people are typing…'
+  }</p>`;
 }

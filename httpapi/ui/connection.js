@@ -1,16 +1,19 @@
 // One WebSocket that comes back: connect, wait, connect again.
 import { reconnectDelay } from './logic.js';
+import { PROTOCOL, ping } from './wire.js';
 
 const CONNECT_TIMEOUT = 10_000; // ms for a handshake
 const STABLE_AFTER = 10_000; // ms open before failures are forgotten
-const TICK = 10_000; // ms between looks at the clock
+const TICK = 5_000; // ms between looks at the clock
+const QUIET = 20_000; // ms without a word after which the server is asked for one
+const ANSWER = 8_000; // ms that it has for the answer
 // A hidden tab's timers run once a minute, so a gap must be longer than that to
 // mean that the machine slept.
 const SLEPT = 150_000; // ms
 
 /**
- * Connection keeps a socket to `url` open until stop. The handlers:
- *   opened()            a new connection: the server's history follows
+ * Connection keeps a socket to what `url()` returns open until stop. The handlers:
+ *   opened()            a new connection: the server's welcome follows
  *   received(text)      one frame
  *   closed({code, reason})  it is gone, or an attempt failed; once for each
  *   changed()           `status` is new
@@ -31,6 +34,7 @@ export class Connection {
     this.everOpen = false;
     this.status = { state: 'stopped', failures: 0, until: 0, code: 0, reason: '' };
     this.again = () => this.reconnect();
+    this.away = () => this.status.state === 'open' && this.lost(0, '');
     this.tick = this.tick.bind(this);
   }
 
@@ -38,6 +42,7 @@ export class Connection {
     // "online" also fires when the network changes: the old socket may look open
     // and be dead, and a new one is cheap because messages merge by id.
     window.addEventListener('online', this.again);
+    window.addEventListener('offline', this.away);
     this.lastTick = Date.now();
     this.ticker = setInterval(this.tick, TICK);
     this.connect();
@@ -46,6 +51,7 @@ export class Connection {
   /** stop closes for good. */
   stop() {
     window.removeEventListener('online', this.again);
+    window.removeEventListener('offline', this.away);
     clearInterval(this.ticker);
     this.drop();
     this.set({ state: 'stopped' });
@@ -69,14 +75,16 @@ export class Connection {
 
   connect() {
     clearTimeout(this.timer);
-    this.asked = null;
+    this.question = null;
     this.set({ state: 'connecting' });
-    const socket = new WebSocket(this.url);
+    const socket = new WebSocket(this.url(), PROTOCOL);
     this.socket = socket;
     this.timer = setTimeout(() => this.lost(0, ''), CONNECT_TIMEOUT);
     let opened = false;
     socket.onopen = () => {
       opened = true;
+      this.heard = Date.now();
+      this.asked = 0; // when the server was last asked for a sign of life, 0: not since it spoke
       this.everOpen = true;
       clearTimeout(this.timer);
       // Not at once: a server that accepts and drops would be asked again and
@@ -86,6 +94,8 @@ export class Connection {
       this.on.opened();
     };
     socket.onmessage = (e) => {
+      this.heard = Date.now();
+      this.asked = 0;
       if (typeof e.data === 'string') this.on.received(e.data);
     };
     socket.onclose = (e) => this.lost(e.code, e.reason, !opened);
@@ -122,10 +132,10 @@ export class Connection {
   async retry(refused) {
     if (refused) {
       this.set({ state: 'connecting' });
-      const asked = (this.asked = {});
+      const question = (this.question = {});
       const may = await this.on.mayRetry();
       // Meanwhile it may have been stopped, or restarted by hand.
-      if (asked !== this.asked || this.socket || this.status.state === 'stopped') return;
+      if (question !== this.question || this.socket || this.status.state === 'stopped') return;
       if (!may) {
         this.stop();
         return;
@@ -138,7 +148,13 @@ export class Connection {
     const now = Date.now();
     const slept = now - this.lastTick > SLEPT;
     this.lastTick = now;
-    if (slept) this.reconnect();
+    if (slept) {
+      this.reconnect();
+    } else if (this.status.state === 'open') {
+      // A page cannot see the server's pings, and a dead connection says nothing.
+      if (this.asked > 0 && now - this.asked >= ANSWER) this.lost(0, '');
+      else if (this.asked === 0 && now - this.heard >= QUIET && this.send(ping())) this.asked = now;
+    }
   }
 
   set(change) {

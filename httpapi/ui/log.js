@@ -17,7 +17,7 @@ export function Log({ chat, talk }) {
   const box = useRef();
   const anchor = useRef(null); // what is read: {element, end}
   const lastRead = useRef(''); // id of the newest message when one was at the end
-  const newestRef = useRef(0); // of the outbox
+  const newestAt = useRef(0); // of the outbox
   const [atEnd, setAtEnd] = useState(true);
   const stuck = useRef(true);
   const pending = chat.outbox.items.filter((item) => item.talk === talk.key);
@@ -44,7 +44,7 @@ export function Log({ chat, talk }) {
     anchor.current = items[low] ? { element: items[low], end: endOf(items[low]) } : null;
   };
   const fetchOlder = () => {
-    if (!chat.connected || !chat.settled || talk.loading || talk.trouble || talk.hasMore === false) return;
+    if (!chat.settled || !chat.connected || talk.loading || talk.trouble || talk.hasMore === false) return;
     const never = talk.key !== ROOM && talk.hasMore === null;
     if (never || box.current.scrollTop < NEAR_START) chat.loadOlder(talk.key);
   };
@@ -58,9 +58,9 @@ export function Log({ chat, talk }) {
 
   useLayoutEffect(() => {
     // Whoever sends wants to see it.
-    const newest = pending.at(-1)?.ref ?? 0;
-    if (newest > newestRef.current && !stuck.current) setStuck(true);
-    newestRef.current = Math.max(newest, newestRef.current);
+    const newest = pending.at(-1)?.at ?? 0;
+    if (newest > newestAt.current && !stuck.current) setStuck(true);
+    newestAt.current = Math.max(newest, newestAt.current);
 
     const at = anchor.current;
     if (stuck.current) toEnd();
@@ -145,10 +145,12 @@ function Pending({ item, chat }) {
     <div class="bubble"><span class="hidden">You</span><span class="content" dir="auto">${linked(item.content)}</span></div>
     <p class="fate">${
       failed
-        ? html`<span>${item.maybeSent ? 'Maybe not sent' : 'Not sent'} – ${item.why}</span>
-            <button type="button" data-testid="retry" disabled=${!chat.connected} onClick=${() => chat.outbox.retry(item.ref)}>Retry</button>
+        ? html`<span>Not sent – ${item.why}</span>
+            <button type="button" data-testid="retry" onClick=${() => chat.outbox.retry(item.ref)}>Retry</button>
             <button type="button" data-testid="discard" onClick=${() => chat.outbox.discard(item.ref)}>Discard</button>`
-        : 'Sending…'
+        : chat.connected
+          ? 'Sending…'
+          : 'Waiting for the connection…'
     }</p>
   </li>`;
 }

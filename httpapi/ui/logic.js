@@ -40,21 +40,6 @@ export function clean(text) {
   return whole.replace(/^[\s\u0085]+|[\s\u0085]+$/g, '');
 }
 
-/**
- * echoed returns the index of the outbox item that msg, a message of my own, is
- * the echo of, or -1. The item in flight comes first, then the oldest one whose
- * fate is unknown. An item that the server refused, or that never left, cannot
- * have an echo.
- */
-export function echoed(outbox, msg, me) {
-  if (msg.sender !== me) return -1;
-  const talk = talkOf(msg, me);
-  const same = (it) => it.talk === talk && it.content === clean(msg.content);
-  const flying = outbox.findIndex((it) => it.state === 'sending' && same(it));
-  if (flying >= 0) return flying;
-  return outbox.findIndex((it) => it.state === 'failed' && it.maybeSent && same(it));
-}
-
 const FIRST_DELAY = 500; // ms
 const MAX_DELAY = 30_000; // ms
 const LONGEST_HINT = 5 * 60_000; // ms; a hint beyond it is taken for a mistake

@@ -2,14 +2,15 @@
 // app.js joins it to the connection and to the views.
 import { ROOM, merge, talkOf } from './logic.js';
 import { Outbox } from './outbox.js';
+import { fillGap, loadOlder } from './past.js';
+import { People } from './people.js';
 import { sentence } from './text.js';
+import { frames, isChat, typing } from './wire.js';
 
-const PAGE = 50; // messages asked for at a time
-const GAP_PAGES = 20; // pages fetched to close a gap before giving up on it
 const ROOM_KEEP = 1000; // messages of the room kept on the page
 const ROOM_SLACK = 200; // how many more before the oldest are let go
-const SETTLED_AFTER = 1_500; // ms; history frames come at once or not at all
 const NOTICE_FOR = 8_000; // ms that a notice stays
+const CAUGHT_UP_FOR = 6_000; // ms
 const PARTNERS = 50; // people remembered for the list of private talks
 
 const emptyTalk = (key) => ({
@@ -29,22 +30,30 @@ const emptyTalk = (key) => ({
  *   history({before, talk, limit})     a page of the archive, as api.getHistory
  *   visible() -> bool                  whether the person can see the page
  *   partners, remember(names)          the private talks of earlier visits
+ *   keep                               what outlives a reload, see keep.js
  *   changed()                          something is different; may come often
  */
 export class Chat {
-  constructor({ me, send, reconnect = () => {}, history, visible = () => true, partners = [], remember = () => {}, changed = () => {} }) {
-    Object.assign(this, { me, history, visible, remember, changed });
-    this.outbox = new Outbox({ send, stuck: reconnect, changed: () => this.changed() });
+  constructor({ me, send, reconnect = () => {}, history, visible = () => true, partners = [], remember = () => {}, keep, changed = () => {} }) {
+    Object.assign(this, { me, send, history, visible, remember, changed });
+    this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: () => this.changed() });
+    this.people = new People({ me, changed: () => this.changed() });
     this.talks = new Map([[ROOM, emptyTalk(ROOM)]]);
     for (const name of partners) this.talks.set(name, emptyTalk(name));
     this.active = ROOM;
     this.atBottom = true; // told by the log; old messages may only go while true
-    this.online = new Set();
+    this.maxBytes = 0; // of a message; 0 until the server has told
+    this.since = ''; // the last message that came live, to resume after
     this.notice = null;
+    this.caughtUp = null; // {count} for a while after a reconnect
     this.connected = false;
+    this.settled = false; // the messages that a connection begins with are in
     this.everSettled = false;
-    this.settled = false; // the history that a connection begins with is in
     this.drafts = new Map(); // talk -> text; views read and write it
+  }
+
+  get online() {
+    return this.people.online;
   }
 
   get unread() {
@@ -62,28 +71,18 @@ export class Chat {
 
   // ---- what the connection tells ----
 
+  /** opened: the handshake is done; nothing counts before the welcome. */
   opened() {
-    this.connected = true;
-    // Who left meanwhile is not in the status frames that follow, so the list
-    // starts anew.
-    this.online = new Set([this.me]);
     this.settled = false;
-    this.gapAfter = this.talks.get(ROOM).messages.at(-1)?.id ?? null;
-    clearTimeout(this.settleTimer);
-    this.settleTimer = setTimeout(() => this.settle(), SETTLED_AFTER);
-    for (const talk of this.talks.values()) {
-      // The server begins with the room only; private talks have to be asked for.
-      if (talk.key !== ROOM && talk.hasMore !== null) this.fillGap(talk.key, talk.messages.at(-1)?.id ?? null, '');
-    }
-    this.outbox.opened();
     this.changed();
   }
 
-  /** closed: `maybeSent` is false when what was in flight surely did not arrive. */
-  closed(why = 'The connection was lost.', maybeSent = true) {
+  /** closed: `fatal` says why the message in flight is to blame, if it is. */
+  closed(fatal = '') {
     this.connected = false;
-    clearTimeout(this.settleTimer);
-    this.outbox.closed(why, maybeSent);
+    this.people.gone();
+    this.outbox.closed(fatal);
+    this.changed();
   }
 
   /** stop ends everything that waits. The Chat is not used afterwards. */
@@ -91,58 +90,80 @@ export class Chat {
     this.closed();
     this.stopped = true;
     clearTimeout(this.noticeTimer);
+    clearTimeout(this.caughtUpTimer);
   }
 
-  /** frame takes one text frame of the plain protocol; unknown ones are skipped. */
+  /** frame takes one WebSocket message; frames it does not know are skipped. */
   frame(text) {
-    let f;
-    try {
-      f = JSON.parse(text);
-    } catch {
-      return;
+    for (const f of frames(text)) {
+      if (f.chat) this.message(f.chat);
+      else if (f.ack) this.acknowledged(f.ack);
+      else if (f.typing) this.people.typing(f.typing);
+      else if (f.status) this.people.status(f.status);
+      else if (f.welcome) this.welcome(f.welcome);
+      else if (f.presence) this.present(f.presence);
+      else if (f.error) this.refused(f.error);
     }
-    if (f === null || typeof f !== 'object') return;
-    if (f.error && typeof f.error === 'object') this.refused(f.error);
-    else if (typeof f.client_id === 'string') this.status(f);
-    else if (typeof f.id === 'string' && typeof f.content === 'string') this.message(f);
   }
 
-  refused(error) {
-    const why = sentence(String(error.message ?? '')) || 'The server refused the message.';
-    this.outbox.refused({ ...error, message: why });
-    this.say(why);
+  welcome({ recovered, max_content_bytes: maxBytes, private_gap: privateGap }) {
+    this.connected = true;
+    this.maxBytes = maxBytes > 0 ? maxBytes : 0;
+    this.missed = this.everSettled ? 0 : null; // counted while catching up
+    const gaps = recovered ? [] : [...this.talks.values()].filter((t) => (t.key === ROOM ? t.messages.length > 0 : t.hasMore !== null));
+    this.gaps = gaps.map((talk) => [talk.key, talk.messages.at(-1)?.id ?? null]);
+    this.firstBack = ''; // of the room, on this connection
+    if (privateGap) this.say('Private messages may have been lost while you were away: this server does not keep them.');
+    this.changed();
   }
 
-  status({ client_id: name, online }) {
-    this.online = new Set(this.online);
-    if (online || name === this.me) this.online.add(name);
-    else this.online.delete(name);
-    // Statuses come after the history: from here on, what comes is live.
-    this.settle();
+  // present ends what a connection begins with: from here on, what comes is live.
+  present(list) {
+    this.people.presence(list);
+    this.settled = true;
+    this.everSettled = true;
+    const filling = (this.gaps ?? []).map(([key, after]) => {
+      if (key === ROOM && this.firstBack !== '' && this.firstBack <= after) return null; // no hole
+      return fillGap(this, key, after, key === ROOM ? this.firstBack : '');
+    });
+    this.gaps = [];
+    const told = this.missed;
+    Promise.all(filling).then(() => this.tellCaughtUp(told !== null));
+    this.outbox.opened();
+    this.changed();
+  }
+
+  tellCaughtUp(again) {
+    if (!again || !this.connected || this.stopped) return;
+    this.caughtUp = { count: this.missed };
+    this.missed = null;
+    clearTimeout(this.caughtUpTimer);
+    this.caughtUpTimer = setTimeout(() => {
+      this.caughtUp = null;
+      this.changed();
+    }, CAUGHT_UP_FOR);
     this.changed();
   }
 
   message(msg) {
+    if (!isChat(msg)) return;
+    this.since = msg.id;
     const key = talkOf(msg, this.me);
-    if (key === ROOM && this.gapAfter !== undefined) this.closeGap(msg.id);
+    if (key === ROOM && (this.firstBack === '' || msg.id < this.firstBack)) this.firstBack = msg.id;
+    this.people.stopped(key, msg.sender);
     this.take(key, [msg], { live: true });
   }
 
-  settle() {
-    clearTimeout(this.settleTimer);
-    if (this.settled) return;
-    this.settled = true;
-    this.everSettled = true;
-    this.closeGap('');
-    this.changed();
+  // acknowledged: the broker has it. It is shown as it will come back.
+  acknowledged({ ref, id, sent_at }) {
+    const item = this.outbox.confirmed(ref);
+    if (item && id) this.take(item.talk, [{ id, sender: this.me, content: item.content, to_user: item.talk, sent_at, ref }], { live: true });
   }
 
-  // closeGap runs once per connection, with the first message of the room that it
-  // brought: what lies between that and the last one from before is missing.
-  closeGap(first) {
-    const after = this.gapAfter;
-    this.gapAfter = undefined;
-    if (after && (first === '' || first > after)) this.fillGap(ROOM, after, first);
+  refused(error) {
+    const why = sentence(String(error.message ?? '')) || 'The server refused the message.';
+    const transient = this.outbox.refused({ ...error, message: why });
+    if (!transient) this.say(why);
   }
 
   // ---- messages ----
@@ -157,15 +178,15 @@ export class Chat {
     return talk;
   }
 
-  // take merges messages into a talk. Live ones can be unread and can be the echo
-  // of something sent from here; pages from further back are neither.
+  // take merges messages into a talk. Live ones can be unread and can be one's own
+  // coming back; pages from further back are neither.
   take(key, messages, { live }) {
     const talk = this.talk(key);
-    const { list, added } = merge(talk.messages, messages);
+    const { list, added } = merge(talk.messages, messages.filter(isChat));
+    if (live) for (const msg of messages) if (msg.sender === this.me && msg.ref) this.outbox.confirmed(msg.ref);
     if (added.length === 0) return;
     talk.messages = list;
     if (live) {
-      for (const msg of added) this.outbox.arrived(msg, this.me);
       this.count(talk, added);
       this.trim(talk);
     }
@@ -173,11 +194,12 @@ export class Chat {
   }
 
   count(talk, added) {
+    const theirs = added.filter((msg) => msg.sender !== this.me);
+    if (this.missed !== null && this.missed !== undefined) this.missed += theirs.length;
     if (talk.key === this.active && this.visible()) return;
     // What was said before one came is not unread.
     if (!this.everSettled && talk.key === ROOM) return;
-    for (const msg of added) {
-      if (msg.sender === this.me) continue;
+    for (const msg of theirs) {
       talk.unread++;
       if (talk.firstUnread === null || msg.id < talk.firstUnread) talk.firstUnread = msg.id;
     }
@@ -193,63 +215,8 @@ export class Chat {
   }
 
   /** loadOlder fetches the page before the oldest message of a talk. */
-  async loadOlder(key) {
-    const talk = this.talks.get(key);
-    if (!talk || talk.loading || talk.hasMore === false) return;
-    talk.loading = true;
-    talk.trouble = '';
-    this.changed();
-    try {
-      // A private talk is asked for from its newest message the first time: live
-      // messages may have come in before it was opened, with a hole before them.
-      const before = key !== ROOM && talk.hasMore === null ? '' : (talk.messages[0]?.id ?? '');
-      const page = await this.history({ before, talk: key, limit: PAGE });
-      if (this.stopped) return;
-      talk.hasMore = Boolean(page.has_more);
-      this.take(key, page.messages ?? [], { live: false });
-    } catch (err) {
-      talk.trouble = err.message;
-    } finally {
-      talk.loading = false;
-      this.changed();
-    }
-  }
-
-  // fillGap fetches backwards from `before` ('' is the newest) until it meets
-  // `after`, the last message known from before the connection broke.
-  async fillGap(key, after, before) {
-    const talk = this.talks.get(key);
-    let oldest = before;
-    try {
-      for (let i = 0; i < GAP_PAGES; i++) {
-        const page = await this.history({ before: oldest, talk: key, limit: PAGE });
-        if (this.stopped) return;
-        const messages = page.messages ?? [];
-        this.take(key, messages, { live: true });
-        if (messages.length === 0 || !page.has_more) return;
-        oldest = messages[0].id;
-        if (after === null) return; // a talk that was empty: older pages on demand
-        if (oldest <= after) return;
-      }
-    } catch (err) {
-      if (this.stopped) return;
-      this.say('Some messages that you missed could not be loaded. Scroll up to try again.');
-      if (key !== ROOM) {
-        // Nothing is let go here, because the archive may not keep private talks.
-        talk.hasMore = null;
-        talk.trouble = err.message;
-        return;
-      }
-      if (oldest === '') {
-        this.gapAfter = after; // the next message of the room tries again
-        return;
-      }
-    }
-    // Too far, or it failed. A list with a hole would be a lie: what lies before
-    // the hole goes, and comes back with the rest when one scrolls up.
-    talk.messages = talk.messages.filter((m) => m.id >= oldest);
-    talk.hasMore = true;
-    this.changed();
+  loadOlder(key) {
+    return loadOlder(this, key);
   }
 
   // ---- what the person does ----
@@ -273,6 +240,11 @@ export class Chat {
     talk.firstUnread = null;
     talk.unread = 0;
     this.changed();
+  }
+
+  /** writes tells others, now and then, that something is being written. */
+  writes(key) {
+    if (this.connected && this.people.tells()) this.send(typing(key));
   }
 
   /** say shows a notice near the composer for a while. */

@@ -129,16 +129,16 @@ function ChatPage({ app }) {
         </button>
         <${Heading} chat=${chat} talk=${talk} />
       </header>
-      <${Banner} connection=${connection} />
+      <${Banner} connection=${connection} chat=${chat} />
       <${Log} key=${talk.key} chat=${chat} talk=${talk} version=${chat.outbox.items} />
-      <${Composer} chat=${chat} talk=${talk} state=${connection.status.state} phone=${phone} />
+      <${Composer} chat=${chat} talk=${talk} />
     </main>
   </div>`;
 }
 
 function Heading({ chat, talk }) {
   if (talk.key === ROOM) {
-    const here = chat.online.size;
+    const here = chat.people.total;
     return html`<span class="avatar room" aria-hidden="true"><${Icon} name="room" /></span>
       <div class="heading"><h1>Global room</h1><p>${chat.connected ? `${here} ${here === 1 ? 'person' : 'people'} online` : 'Not connected'}</p></div>`;
   }
@@ -172,7 +172,7 @@ function Sidebar({ app, open, phone, pick, nav }) {
             <span class="hidden">${present(talk.key) ? ', online ' : ', offline '}</span><${Badge} count=${talk.unread} />
           </button></li>`)}
         </ul>`}
-      <h2 id="people">Online <span class="count">${chat.online.size}</span></h2>
+      <h2 id="people">Online <span class="count">${chat.people.total}</span></h2>
       <ul aria-labelledby="people">
         ${chat.online.has(chat.me) && html`<li key=${chat.me}>
           <div class="entry me" data-testid="user" data-user=${chat.me}><${Avatar} small name=${chat.me} online=${chat.connected} /><span class="name"><bdi>${chat.me}</bdi></span><span class="you">you</span></div>
@@ -191,7 +191,7 @@ function Sidebar({ app, open, phone, pick, nav }) {
   </nav>`;
 }
 
-function Banner({ connection }) {
+function Banner({ connection, chat }) {
   const { status } = connection;
   const { state, failures, until, code, reason } = status;
   const [, tick] = useState(0);
@@ -213,6 +213,7 @@ function Banner({ connection }) {
   return html`<div role="status">${show && html`<div class="banner" data-testid="banner">
     <span class="pulse" aria-hidden="true"></span>
     <span class="what">${what} <span aria-hidden="true">${state === 'waiting' ? `Trying again in ${seconds} s.` : 'Connecting…'}</span></span>
-    ${state === 'waiting' && html`<button type="button" onClick=${() => connection.reconnect()}>Try now</button>`}
-  </div>`}</div>`;
+    ${state === 'waiting' && html`<button type="button" onClick=${() => connection.reconnect()}>Reconnect now</button>`}
+  </div>`}
+  ${!show && chat.caughtUp && html`<div class="banner good" data-testid="caught-up">${chat.caughtUp.count > 0 ? `Caught up, ${chat.caughtUp.count} new.` : 'Connected again, nothing missed.'}</div>`}</div>`;
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clean, echoed, merge, nameProblem, reconnectDelay, retryHint, rows, talkOf } from '../logic.js';
+import { clean, merge, nameProblem, reconnectDelay, retryHint, rows, talkOf } from '../logic.js';
+import { frames, isChat, uuid } from '../wire.js';
 import { dayOf, fullTimeOf, hue, initials, links, sentence, timeOf } from '../text.js';
 
 const msg = (id, sender = 'bob', content = id, to_user = '') => ({ id, sender, content, to_user, sent_at: '2026-01-31T12:00:00Z' });
@@ -33,17 +34,6 @@ test('talkOf finds the talk of a message', () => {
 
 test('clean trims what the server trims', () => {
   assert.equal(clean('\u00a0 a\nb \u0085\n'), 'a\nb');
-});
-
-test('echoed finds the item in flight first, then the oldest of unknown fate', () => {
-  const item = (state, maybeSent, content = 'hi', talk = '') => ({ state, maybeSent, content, talk });
-  const me = msg('1', 'me', 'hi');
-  assert.equal(echoed([item('failed', true), item('sending', false)], me, 'me'), 1);
-  assert.equal(echoed([item('failed', false), item('failed', true), item('failed', true)], me, 'me'), 1);
-  assert.equal(echoed([item('queued', false), item('failed', false)], me, 'me'), -1);
-  assert.equal(echoed([item('sending', false, 'other')], me, 'me'), -1);
-  assert.equal(echoed([item('sending', false, 'hi', 'bob')], me, 'me'), -1);
-  assert.equal(echoed([item('sending', false)], msg('1', 'bob', 'hi'), 'me'), -1);
 });
 
 test('reconnectDelay doubles up to 30 s, half of it random', () => {
@@ -136,4 +126,15 @@ test('dayOf names the days around now', () => {
   assert.equal(dayOf('nonsense', now), '');
   assert.equal(timeOf('nonsense') + fullTimeOf('nonsense'), '');
   assert.match(timeOf('2026-01-31T12:34:56Z'), /^\d\d:\d\d$/);
+});
+
+test('frames of what is no batch are none', () => {
+  for (const text of ['', '{', 'null', '[]', '1', '"x"', '{}', '{"frames":5}', '{"frames":[null,1]}']) assert.deepEqual(frames(text), []);
+  assert.deepEqual(frames('{"frames":[{"pong":{}},{"later":{}}]}'), [{ pong: {} }, { later: {} }]);
+  for (const m of [undefined, null, {}, { id: 1, sender: 'a', content: 'x' }, { id: '', sender: 'a', content: 'x' }, { id: 'a', content: 'x' }]) assert.ok(!isChat(m));
+});
+
+test('uuid makes what the server takes, another one each time', () => {
+  assert.match(uuid(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.notEqual(uuid(), uuid());
 });

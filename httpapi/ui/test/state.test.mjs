@@ -33,15 +33,20 @@ function setup({ room = [], direct = [], open = true, ...more } = {}) {
     },
     ...more,
   });
-  world.frame = (f) => world.chat.frame(JSON.stringify(f));
+  world.batch = (...frames) => world.chat.frame(JSON.stringify({ frames }));
+  world.frame = (chat) => world.batch({ chat });
+  // open is what a connection begins with.
+  world.open = (messages = [], recovered = false) => {
+    world.chat.opened();
+    world.batch({ welcome: { client_id: 'me', recovered, max_content_bytes: 4096 } }, ...messages.map((chat) => ({ chat })), { presence: { users: ['me'], total: 1 } });
+  };
+  const flying = () => world.chat.outbox.items.find((it) => it.state === 'sending')?.ref ?? world.sent.at(-1).send.ref;
+  world.ack = (n) => world.batch({ ack: { ref: flying(), id: id(n), sent_at: '2026-01-31T12:00:00Z' } });
+  world.refuse = (code, message, retry_after_ms = 0) => world.batch({ error: { code, message, ref: flying(), retry_after_ms } });
   world.ids = (key = '') => world.chat.talks.get(key).messages.map((m) => Number(m.id.slice(3)));
   world.states = () => world.chat.outbox.items.map((it) => `${it.content}:${it.state}`);
   world.write = (text, talk = '') => world.chat.outbox.add(talk, text);
-  world.settle = () => world.frame({ client_id: 'me', online: true });
-  if (open) {
-    world.chat.opened();
-    world.settle();
-  }
+  if (open) world.open();
   return world;
 }
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
@@ -54,148 +59,221 @@ test('a message shows once, however often it comes', () => {
 
 test('frames that are no use are skipped', () => {
   const w = setup();
-  for (const text of ['', '{', 'null', '[]', '1', '"x"', '{"id":1,"content":"x"}', '{"id":"a"}', '{"client_id":5}']) w.chat.frame(text);
+  for (const text of ['', '{', 'null', '{"id":"a","content":"x"}', '{"frames":[{"chat":{}},{"chat":{"id":"a"}},{"unknown":{}}]}']) w.chat.frame(text);
   assert.deepEqual(w.ids(), []);
 });
 
-test('a message of mine waits as sending until it comes back', () => {
+test('an acknowledged message is shown at once, and once', () => {
   const w = setup();
   w.write('  hello ');
-  assert.deepEqual(w.sent, [{ content: 'hello', to_user: '' }]);
   assert.deepEqual(w.states(), ['hello:sending']);
-  w.frame(msg(1, 'me', 'hello'));
+  const { ref, ...rest } = w.sent[0].send;
+  assert.deepEqual(rest, { content: 'hello', to_user: '' });
+  w.ack(1);
   assert.deepEqual(w.states(), []);
+  assert.deepEqual(w.ids(), [1]);
+  w.frame({ ...msg(1, 'me', 'hello'), ref });
+  assert.deepEqual(w.ids(), [1]);
+});
+
+test('a message that comes back before its acknowledgement is confirmed', () => {
+  const w = setup();
+  w.write('hello');
+  w.frame({ ...msg(1, 'me', 'hello'), ref: w.sent[0].send.ref });
+  assert.deepEqual(w.states(), []);
+  w.ack(1);
   assert.deepEqual(w.ids(), [1]);
 });
 
 test('one message is in flight at a time, in the order of writing', () => {
   const w = setup();
-  w.write('a');
-  w.write('b');
-  w.write('a');
+  for (const text of ['a', 'b', 'a']) w.write(text);
   assert.deepEqual(w.states(), ['a:sending', 'b:queued', 'a:queued']);
-  w.frame(msg(1, 'me', 'a'));
+  w.ack(1);
   assert.deepEqual(w.states(), ['b:sending', 'a:queued']);
-  w.frame(msg(2, 'me', 'b'));
+  w.ack(2);
   assert.deepEqual(w.states(), ['a:sending']);
-  assert.equal(w.sent.length, 3);
+  assert.deepEqual(w.sent.map((f) => f.send.content), ['a', 'b', 'a']);
+  assert.equal(new Set(w.sent.map((f) => f.send.ref)).size, 3);
 });
 
-test('an echo in another talk is not taken for this one', () => {
-  const w = setup();
-  w.write('hi', 'bob');
-  w.frame(msg(1, 'me', 'hi', ''));
-  w.frame(msg(2, 'me', 'hi', 'carol'));
-  assert.deepEqual(w.states(), ['hi:sending']);
-  w.frame(msg(3, 'me', 'hi', 'bob'));
-  assert.deepEqual(w.states(), []);
-});
-
-test('a refused message stays, says why, and can be sent again', () => {
+test('a refused message stays, says why, and can be sent again or discarded', () => {
   const w = setup();
   w.write('long');
-  w.frame({ error: { code: 'content_too_long', message: 'Too long.' } });
+  w.refuse('content_too_long', 'too long');
   assert.deepEqual(w.states(), ['long:failed']);
   assert.equal(w.chat.outbox.items[0].why, 'Too long.');
-  assert.equal(w.chat.notice.text, 'Too long.');
   w.chat.outbox.retry(w.chat.outbox.items[0].ref);
   assert.deepEqual(w.states(), ['long:sending']);
-  w.frame({ error: { code: 'content_too_long', message: 'Too long.' } });
+  w.refuse('content_too_long', 'too long');
   w.chat.outbox.discard(w.chat.outbox.items[0].ref);
   assert.deepEqual(w.states(), []);
 });
 
-test('after rate_limited the next message waits as long as the server says', () => {
+test('after rate_limited the same message goes again when the server says', () => {
   const w = setup();
   w.write('a');
   w.write('b');
-  w.frame({ error: { code: 'rate_limited', message: 'Slow down.', retry_after_ms: 400 } });
-  assert.deepEqual(w.states(), ['a:failed', 'b:queued']);
+  w.refuse('rate_limited', 'slow down', 400);
   pass(399);
-  assert.deepEqual(w.states(), ['a:failed', 'b:queued']);
+  assert.deepEqual(w.states(), ['a:queued', 'b:queued']);
   pass(1);
-  assert.deepEqual(w.states(), ['a:failed', 'b:sending']);
+  assert.deepEqual(w.states(), ['a:sending', 'b:queued']);
+  assert.equal(w.sent[1].send.ref, w.sent[0].send.ref);
 });
 
-test('what was refused for good has no echo', () => {
+test('while the broker is away the pauses grow', () => {
   const w = setup();
   w.write('a');
-  w.frame({ error: { code: 'rate_limited', message: 'Slow down.' } });
-  w.frame(msg(1, 'me', 'a')); // from another tab
-  assert.deepEqual(w.states(), ['a:failed']);
+  for (const pause of [1_000, 2_000, 4_000]) {
+    w.refuse('unavailable', 'try again');
+    pass(pause - 1);
+    assert.deepEqual(w.states(), ['a:queued']);
+    pass(1);
+    assert.deepEqual(w.states(), ['a:sending']);
+  }
 });
 
-test('a late echo takes away a message of unknown fate', () => {
+test('what was under way when the connection broke is sent again, in order, as the same', () => {
   const w = setup();
   w.write('a');
-  w.frame({ error: { code: 'unavailable', message: 'Try again.' } });
-  assert.deepEqual(w.states(), ['a:failed']);
-  w.frame(msg(1, 'me', 'a'));
+  w.write('b');
+  w.chat.closed();
+  w.write('c');
+  assert.deepEqual(w.states(), ['a:queued', 'b:queued', 'c:queued']);
+  w.open();
+  w.ack(1);
+  w.ack(2);
+  w.ack(3);
+  assert.deepEqual(w.sent.map((f) => f.send.content), ['a', 'a', 'b', 'c']);
+  assert.equal(w.sent[0].send.ref, w.sent[1].send.ref);
+  assert.deepEqual(w.ids(), [1, 2, 3]);
+});
+
+test('what was confirmed while one was away is not sent again', () => {
+  const w = setup();
+  w.write('a');
+  w.chat.closed();
+  w.open([{ ...msg(1, 'me', 'a'), ref: w.sent[0].send.ref }]);
   assert.deepEqual(w.states(), []);
+  assert.equal(w.sent.length, 1);
 });
 
-test('a silent server: the message is marked and the connection renewed', () => {
+test('a silent server: the connection is renewed, and the message sent again', () => {
   const w = setup();
   w.write('a');
   pass(15_000);
-  assert.deepEqual(w.states(), ['a:failed']);
   assert.equal(w.reconnects, 1);
+  w.chat.closed();
+  w.open();
+  assert.deepEqual(w.states(), ['a:sending']);
 });
 
-test('a lost connection marks what was under way; the history brings it home', () => {
+test('a message that the connection broke on is not sent again by itself', () => {
   const w = setup();
   w.write('a');
   w.write('b');
+  w.chat.closed('Too long.');
+  w.open();
+  assert.deepEqual(w.states(), ['a:failed', 'b:sending']);
+});
+
+test('what an earlier page has left is sent, the oldest first, and then forgotten', async () => {
+  const kept = new Map();
+  const keep = { all: async () => [...kept.values()], put: async (it) => kept.set(it.ref, it), remove: async (ref) => kept.delete(ref) };
+  const before = setup({ keep, open: false });
+  before.write('a');
+  before.write('b');
+  assert.equal(kept.size, 2);
+  pass(1_000);
+  const after = setup({ keep, open: false });
+  after.write('c');
+  await after.chat.outbox.load();
+  assert.deepEqual(after.states(), ['a:queued', 'b:queued', 'c:queued']);
+  after.open();
+  for (const n of [1, 2, 3]) after.ack(n);
+  assert.deepEqual(after.sent.map((f) => f.send.content), ['a', 'b', 'c']);
+  assert.equal(kept.size, 0);
+  await after.chat.outbox.load();
+  assert.deepEqual(after.states(), []);
+});
+
+test('a message that was refused for good is still there after a reload', async () => {
+  const kept = new Map();
+  const keep = { all: async () => [...kept.values()], put: async (it) => kept.set(it.ref, it), remove: async (ref) => kept.delete(ref) };
+  const before = setup({ keep });
+  before.write('a');
+  before.refuse('content_too_long', 'too long');
+  const after = setup({ keep });
+  await settled();
+  assert.deepEqual(after.states(), ['a:failed']);
+});
+
+test('who writes is shown for a while, or until it is said', () => {
+  const w = setup();
+  w.batch({ typing: { client_id: 'bob', to_user: '' } }, { typing: { client_id: 'bob', to_user: 'me' } }, { typing: { client_id: 'me', to_user: '' } });
+  assert.deepEqual(w.chat.people.writing(''), ['bob']);
+  assert.deepEqual(w.chat.people.writing('bob'), ['bob']);
+  w.frame(msg(1, 'bob'));
+  assert.deepEqual(w.chat.people.writing(''), []);
+  pass(5_000);
+  assert.deepEqual(w.chat.people.writing('bob'), []);
+});
+
+test('others are told now and then that one writes', () => {
+  const w = setup();
+  pass(10_000);
+  for (let i = 0; i < 5; i++) w.chat.writes('bob');
+  assert.deepEqual(w.sent, [{ typing: { to_user: 'bob' } }]);
+  pass(3_000);
+  w.chat.writes('bob');
+  assert.equal(w.sent.length, 2);
+});
+
+test('after a reconnect one is told how many messages are new', async () => {
+  const w = setup();
+  w.frame(msg(1));
   w.chat.closed();
-  assert.deepEqual(w.states(), ['a:failed', 'b:failed']);
-  assert.deepEqual(w.chat.outbox.items.map((it) => it.maybeSent), [true, false]);
-  w.chat.opened();
-  w.frame(msg(1, 'me', 'a'));
-  assert.deepEqual(w.states(), ['b:failed']);
-  assert.equal(w.sent.length, 1, 'nothing is sent again by itself');
+  w.open([msg(1), msg(2), msg(3, 'me'), msg(4)], true);
+  await settled();
+  assert.deepEqual(w.chat.caughtUp, { count: 2 });
+  assert.deepEqual(w.asked, [], 'what was recovered is not asked for');
+  pass(6_000);
+  assert.equal(w.chat.caughtUp, null);
 });
 
-test('a frame that was too big surely did not arrive', () => {
-  const w = setup();
+test('the place to resume at is the last message that came live', async () => {
+  const w = setup({ room: [msg(1), msg(2)] });
+  w.frame(msg(5));
+  await w.chat.loadOlder('');
   w.write('a');
-  w.chat.closed('Too long.', false);
-  assert.deepEqual(w.chat.outbox.items.map((it) => it.maybeSent), [false]);
-});
-
-test('without a connection retry does nothing', () => {
-  const w = setup();
-  w.write('a');
-  w.chat.closed();
-  w.chat.outbox.retry(w.chat.outbox.items[0].ref);
-  assert.deepEqual(w.states(), ['a:failed']);
-});
-
-test('a socket that takes nothing fails the message', () => {
-  const w = setup();
-  w.accept = false;
-  w.write('a');
-  assert.deepEqual(w.states(), ['a:failed']);
+  w.ack(9);
+  assert.equal(w.chat.since, id(5));
 });
 
 test('who left while one was away is not online afterwards', () => {
   const w = setup();
-  w.frame({ client_id: 'bob', online: true });
-  w.frame({ client_id: 'carol', online: true });
-  w.frame({ client_id: 'carol', online: false });
+  w.batch({ status: { online: ['bob', 'carol'], offline: [], total: 3 } });
+  w.batch({ status: { online: [], offline: ['carol'], total: 2 } });
   assert.deepEqual([...w.chat.online].sort(), ['bob', 'me']);
+  assert.equal(w.chat.people.total, 2);
   w.chat.closed();
-  w.chat.opened();
+  w.open();
   assert.deepEqual([...w.chat.online], ['me']);
-  w.frame({ client_id: 'me', online: false }); // our own old socket's end
+  w.batch({ status: { online: [], offline: ['me'], total: 0 } }); // our own old socket's end
   assert.ok(w.chat.online.has('me'));
+});
+
+test('more people can be online than the server names', () => {
+  const w = setup();
+  w.batch({ presence: { users: ['a', 'b'], total: 2000 } });
+  assert.equal(w.chat.people.total, 2000);
 });
 
 test('history at first is not unread; what comes later elsewhere is', () => {
   const w = setup({ open: false });
   w.visible = false;
-  w.chat.opened();
-  w.frame(msg(1));
-  w.settle();
+  w.open([msg(1)]);
   assert.equal(w.chat.unread, 0);
   w.frame(msg(2));
   w.frame(msg(3, 'me'));
@@ -270,9 +348,7 @@ test('after a reconnect the hole before the history is filled', async () => {
   const w = setup({ room });
   for (const n of range(1, 30)) w.frame(msg(n));
   w.chat.closed();
-  w.chat.opened();
-  for (const n of range(181, 200)) w.frame(msg(n));
-  w.settle();
+  w.open(range(181, 200).map((n) => msg(n)));
   await settled();
   assert.deepEqual(w.ids(), range(1, 200));
   assert.equal(w.asked[0].before, id(181));
@@ -282,9 +358,7 @@ test('after a reconnect without a hole nothing is asked', async () => {
   const w = setup();
   for (const n of range(1, 30)) w.frame(msg(n));
   w.chat.closed();
-  w.chat.opened();
-  for (const n of range(21, 40)) w.frame(msg(n));
-  w.settle();
+  w.open(range(21, 40).map((n) => msg(n)));
   await settled();
   assert.deepEqual(w.ids(), range(1, 40));
   assert.deepEqual(w.asked, []);
@@ -294,8 +368,7 @@ test('a server that sends no history is asked for what was missed', async () => 
   const w = setup({ room: range(1, 10).map((n) => msg(n)) });
   for (const n of range(1, 5)) w.frame(msg(n));
   w.chat.closed();
-  w.chat.opened();
-  pass(1_500);
+  w.open();
   await settled();
   assert.deepEqual(w.ids(), range(1, 10));
 });
@@ -305,8 +378,7 @@ test('a hole that cannot be filled is not hidden: the list starts after it', asy
   for (const n of range(1, 30)) w.frame(msg(n));
   w.chat.closed();
   w.broken = true;
-  w.chat.opened();
-  for (const n of range(181, 200)) w.frame(msg(n));
+  w.open(range(181, 200).map((n) => msg(n)));
   await settled();
   assert.deepEqual(w.ids(), range(181, 200));
   assert.equal(w.chat.talks.get('').hasMore, true);
@@ -323,7 +395,7 @@ test('missed messages of private talks are fetched, and unread', async () => {
   w.chat.open('');
   w.chat.closed();
   direct.push(msg(2, 'bob', 'b', 'me'), msg(3, 'me', 'c', 'bob'));
-  w.chat.opened();
+  w.open();
   await settled();
   assert.deepEqual(w.ids('bob'), [1, 2, 3]);
   assert.equal(w.chat.talks.get('bob').unread, 1);
@@ -335,7 +407,7 @@ test('private messages that no archive keeps are never let go', async () => {
   await w.chat.loadOlder('bob');
   w.frame(msg(1, 'bob', 'a', 'me'));
   w.chat.closed();
-  w.chat.opened();
+  w.open();
   await settled();
   assert.deepEqual(w.ids('bob'), [1]);
 });
@@ -359,4 +431,18 @@ test('a notice goes by itself, and a new one stays its full time', () => {
   assert.equal(w.chat.notice.text, 'two');
   pass(1_000);
   assert.equal(w.chat.notice, null);
+});
+
+test('a hole with nothing after it is tried again until it is filled', async () => {
+  const w = setup({ room: range(1, 10).map((n) => msg(n)) });
+  for (const n of range(1, 5)) w.frame(msg(n));
+  w.chat.closed();
+  w.broken = true;
+  w.open();
+  await settled();
+  w.broken = false;
+  w.frame(msg(10));
+  pass(5_000);
+  await settled();
+  assert.deepEqual(w.ids(), range(1, 10));
 });
