@@ -1,13 +1,13 @@
-// The page: who one is, then the chat. This file joins the parts; what they do is
-// in state.js and outbox.js (what one sees), connection.js (the socket), api.js
-// (HTTP), logic.js and text.js (decisions), views.js, log.js, composer.js (looks).
-import { ApiError, getHistory, getSession, postSession } from './api.js';
-import { Connection } from './connection.js';
-import { html, render } from './html.js';
-import { Keep } from './keep.js';
-import { ROOM } from './logic.js';
-import { Chat } from './state.js';
-import { Root } from './views.js';
+// The page: who one is, then the chat. This file joins the parts: connection/ (the
+// socket and HTTP), store/ (what one sees, in one place), views/ (looks), lib/ (text,
+// names, times).
+import { ApiError, getHistory, getSession, postSession } from './connection/api.js';
+import { Connection } from './connection/connection.js';
+import { html, render } from './lib/html.js';
+import { Chat } from './store/chat.js';
+import { Keep } from './store/keep.js';
+import { ROOM } from './store/messages.js';
+import { Root } from './views/root.js';
 
 const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
 const KEPT_WITHIN = 1_000; // ms for reading what is kept

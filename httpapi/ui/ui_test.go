@@ -49,7 +49,7 @@ func TestEveryReferenceIsEmbedded(t *testing.T) {
 	}
 	follow("index.html")
 
-	for _, want := range []string{"app.js", "style.css", "state.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"} {
+	for _, want := range []string{"app.js", "style/theme.css", "store/chat.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"} {
 		if !seen[want] {
 			t.Errorf("%s is not reached from index.html: the test follows too little", want)
 		}
@@ -110,5 +110,22 @@ func TestPageNeedsNoInlineScriptOrStyle(t *testing.T) {
 		if found := regexp.MustCompile(pattern).Find(page); found != nil {
 			t.Errorf("index.html has %s: %q", what, found)
 		}
+	}
+}
+
+// Without it the browser would find the modules one level of imports after the other.
+func TestEveryModuleIsPreloaded(t *testing.T) {
+	page, err := fs.ReadFile(ui.Files, "index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = fs.WalkDir(ui.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if path.Ext(name) == ".js" && name != "app.js" && !strings.Contains(string(page), `<link rel="modulepreload" href="/ui/`+name+`">`) {
+			t.Errorf("index.html does not preload %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clean, merge, nameProblem, reconnectDelay, retryHint, rows, talkOf } from '../logic.js';
-import { frames, isChat, uuid } from '../wire.js';
-import { dayOf, fullTimeOf, hue, initials, links, sentence, timeOf } from '../text.js';
+import { reconnectDelay, retryHint } from '../connection/backoff.js';
+import { frames, isChat, uuid } from '../connection/wire.js';
+import { hue, initials, nameProblem } from '../lib/names.js';
+import { links, sentence } from '../lib/text.js';
+import { dayOf, fullTimeOf, timeOf } from '../lib/times.js';
+import { clean, merge, rows, talkOf } from '../store/messages.js';
 
 const msg = (id, sender = 'bob', content = id, to_user = '') => ({ id, sender, content, to_user, sent_at: '2026-01-31T12:00:00Z' });
 const ids = (list) => list.map((m) => m.id).join('');

@@ -1,6 +1,8 @@
-// One WebSocket that comes back: connect, wait, connect again.
-import { reconnectDelay } from './logic.js';
-import { PROTOCOL, ping } from './wire.js';
+// A connection that comes back: connect, wait, connect again. What carries it is a
+// transport, by default a WebSocket.
+import { reconnectDelay } from './backoff.js';
+import { openSocket } from './socket.js';
+import { ping } from './wire.js';
 
 const CONNECT_TIMEOUT = 10_000; // ms for a handshake
 const STABLE_AFTER = 10_000; // ms open before failures are forgotten
@@ -12,7 +14,9 @@ const ANSWER = 8_000; // ms that it has for the answer
 const SLEPT = 150_000; // ms
 
 /**
- * Connection keeps a socket to what `url()` returns open until stop. The handlers:
+ * Connection keeps a connection to what `url()` returns open until stop. `transport`
+ * makes one attempt and has the form of openSocket, which it is by default. The
+ * handlers:
  *   opened()            a new connection: the server's welcome follows
  *   received(text)      one frame
  *   closed({code, reason})  it is gone, or an attempt failed; once for each
@@ -27,10 +31,11 @@ const SLEPT = 150_000; // ms
  * everOpen tells whether any attempt has succeeded.
  */
 export class Connection {
-  constructor(url, handlers) {
+  constructor(url, handlers, transport = openSocket) {
     this.url = url;
     this.on = handlers;
-    this.socket = null;
+    this.transport = transport;
+    this.link = null; // the present attempt, or what came of it
     this.everOpen = false;
     this.status = { state: 'stopped', failures: 0, until: 0, code: 0, reason: '' };
     this.again = () => this.reconnect();
@@ -57,17 +62,15 @@ export class Connection {
     this.set({ state: 'stopped' });
   }
 
-  /** send hands one frame to the socket; false when there is none open. */
+  /** send hands one frame to the transport; false when none is open. */
   send(text) {
-    if (this.status.state !== 'open' || this.socket?.readyState !== WebSocket.OPEN) return false;
-    this.socket.send(text);
-    return true;
+    return this.status.state === 'open' && this.link !== null && this.link.send(text);
   }
 
-  /** reconnect leaves the present socket, if any, and tries at once. */
+  /** reconnect leaves the present attempt, if any, and tries at once. */
   reconnect() {
     if (this.status.state === 'stopped') return;
-    const had = this.socket !== null;
+    const had = this.link !== null;
     this.drop();
     if (had) this.on.closed({ code: 0, reason: '' });
     this.connect();
@@ -77,39 +80,35 @@ export class Connection {
     clearTimeout(this.timer);
     this.question = null;
     this.set({ state: 'connecting' });
-    const socket = new WebSocket(this.url(), PROTOCOL);
-    this.socket = socket;
     this.timer = setTimeout(() => this.lost(0, ''), CONNECT_TIMEOUT);
     let opened = false;
-    socket.onopen = () => {
-      opened = true;
-      this.heard = Date.now();
-      this.asked = 0; // when the server was last asked for a sign of life, 0: not since it spoke
-      this.everOpen = true;
-      clearTimeout(this.timer);
-      // Not at once: a server that accepts and drops would be asked again and
-      // again without a pause.
-      this.timer = setTimeout(() => this.set({ failures: 0 }), STABLE_AFTER);
-      this.set({ state: 'open', code: 0, reason: '' });
-      this.on.opened();
-    };
-    socket.onmessage = (e) => {
-      this.heard = Date.now();
-      this.asked = 0;
-      if (typeof e.data === 'string') this.on.received(e.data);
-    };
-    socket.onclose = (e) => this.lost(e.code, e.reason, !opened);
+    this.link = this.transport(this.url(), {
+      opened: () => {
+        opened = true;
+        this.heard = Date.now();
+        this.asked = 0; // when the server was last asked for a sign of life, 0: not since it spoke
+        this.everOpen = true;
+        clearTimeout(this.timer);
+        // Not at once: a server that accepts and drops would be asked again and
+        // again without a pause.
+        this.timer = setTimeout(() => this.set({ failures: 0 }), STABLE_AFTER);
+        this.set({ state: 'open', code: 0, reason: '' });
+        this.on.opened();
+      },
+      received: (text) => {
+        this.heard = Date.now();
+        this.asked = 0;
+        this.on.received(text);
+      },
+      closed: ({ code, reason }) => this.lost(code, reason, !opened),
+    });
   }
 
-  // drop forgets the socket: what it still has to say is no longer heard, so two
-  // sockets never speak at once.
+  // drop forgets the present attempt: what it still has to say is no longer heard.
   drop() {
     clearTimeout(this.timer);
-    const socket = this.socket;
-    this.socket = null;
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
+    this.link?.close();
+    this.link = null;
   }
 
   lost(code, reason, refused = false) {
@@ -135,7 +134,7 @@ export class Connection {
       const question = (this.question = {});
       const may = await this.on.mayRetry();
       // Meanwhile it may have been stopped, or restarted by hand.
-      if (question !== this.question || this.socket || this.status.state === 'stopped') return;
+      if (question !== this.question || this.link || this.status.state === 'stopped') return;
       if (!may) {
         this.stop();
         return;

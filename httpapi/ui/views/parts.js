@@ -1,6 +1,6 @@
 // Small pieces that several views draw.
-import { html } from './html.js';
-import { hue, initials } from './text.js';
+import { html } from '../lib/html.js';
+import { hue, initials } from '../lib/names.js';
 
 /** Avatar is a round mark with the initials of a name; `online` adds the dot. */
 export function Avatar({ name, online, small }) {

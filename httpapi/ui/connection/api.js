@@ -1,5 +1,5 @@
 // The HTTP side of the server: who am I, and what was said before.
-import { sentence } from './text.js';
+import { sentence } from '../lib/text.js';
 
 const TIMEOUT = 10_000; // ms; a request that hangs must not hang the page
 

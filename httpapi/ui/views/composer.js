@@ -1,6 +1,6 @@
 // Where one writes, and the notices about what was written.
-import { html, useLayoutEffect, useRef, useState } from './html.js';
-import { ROOM, clean } from './logic.js';
+import { html, useLayoutEffect, useRef, useState } from '../lib/html.js';
+import { clean, ROOM } from '../store/messages.js';
 import { Icon, touch } from './parts.js';
 
 /**

@@ -1,11 +1,11 @@
 // Chat is what one person sees: talks, people, what is unread. It knows no DOM;
 // app.js joins it to the connection and to the views.
-import { ROOM, merge, talkOf } from './logic.js';
+import { frames, isChat, typing } from '../connection/wire.js';
+import { sentence } from '../lib/text.js';
+import { merge, ROOM, talkOf } from './messages.js';
 import { Outbox } from './outbox.js';
 import { fillGap, loadOlder } from './past.js';
 import { People } from './people.js';
-import { sentence } from './text.js';
-import { frames, isChat, typing } from './wire.js';
 
 const ROOM_KEEP = 1000; // messages of the room kept on the page
 const ROOM_SLACK = 200; // how many more before the oldest are let go

@@ -1,8 +1,8 @@
 // What was written and is not confirmed yet. A message keeps its ref until the
 // server has acknowledged it: sent again with the same ref it is the same message,
 // so after a lost connection or a reload everything left is simply sent again.
-import { clean } from './logic.js';
-import { send as sendFrame, uuid } from './wire.js';
+import { send as sendFrame, uuid } from '../connection/wire.js';
+import { clean } from './messages.js';
 
 const ANSWER_TIMEOUT = 15_000; // ms; the server itself gives up after 5 s
 const PAUSE = 1_000; // ms before the next attempt when the server names no time

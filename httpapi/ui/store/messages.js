@@ -1,5 +1,5 @@
-// The decisions of the page as pure functions: no DOM, no network, no clock.
-// test/logic.test.mjs runs them with `node --test`.
+// What messages are: which talk they belong to, their order, how they are grouped.
+// Pure functions: no DOM, no network, no clock.
 
 /** ROOM is the key of the global room; any other key is the name of a person. */
 export const ROOM = '';
@@ -38,49 +38,6 @@ export function clean(text) {
   // replacement character and its echo would never match.
   const whole = text.toWellFormed ? text.toWellFormed() : text;
   return whole.replace(/^[\s\u0085]+|[\s\u0085]+$/g, '');
-}
-
-const FIRST_DELAY = 500; // ms
-const MAX_DELAY = 30_000; // ms
-const LONGEST_HINT = 5 * 60_000; // ms; a hint beyond it is taken for a mistake
-
-/**
- * retryHint reads the delay in ms that a server which restarts (close code 1012)
- * asks for in the reason text, `retry-ms=N`; null when there is none.
- */
-export function retryHint(reason) {
-  const found = /(?:^|[\s;,])retry-ms=(\d{1,9})\b/.exec(reason || '');
-  return found ? Math.min(Number(found[1]), LONGEST_HINT) : null;
-}
-
-/**
- * reconnectDelay returns how many ms to wait before the next attempt, after
- * `attempt` failures in a row (0 for the first). It doubles up to 30 s, and half
- * of it is random, so that a thousand pages do not come back at once. The
- * server's own hint is taken as it is: the server has already spread it.
- */
-export function reconnectDelay(attempt, { code = 0, reason = '', random = Math.random } = {}) {
-  const hint = code === 1012 ? retryHint(reason) : null;
-  if (hint !== null) return hint;
-  const full = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** Math.min(attempt, 10));
-  const least = code === 4429 ? 10_000 : code === 1013 ? 2_000 : 0;
-  return Math.max(least, Math.round(full / 2 + (random() * full) / 2));
-}
-
-const NAME = /^[\p{L}\p{N}](?:[\p{L}\p{M}\p{N} _.@-]*[\p{L}\p{M}\p{N}])?$/u;
-
-/**
- * nameProblem says what is wrong with a name, or '' when it looks right. The
- * server decides; this only answers sooner.
- */
-export function nameProblem(raw) {
-  const name = raw.normalize('NFC').trim();
-  if (name === '') return 'Please type a name.';
-  if ([...name].length > 64) return 'A name has at most 64 characters.';
-  if (name.toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
-  if (NAME.test(name)) return '';
-  if (/[^\p{L}\p{M}\p{N} _.@-]/u.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
-  return 'A name starts and ends with a letter or a digit.';
 }
 
 /**

@@ -1,5 +1,5 @@
 // Who is online, and who is writing.
-import { ROOM } from './logic.js';
+import { ROOM } from './messages.js';
 
 const TYPING_FOR = 5_000; // ms that a typing frame counts
 const TYPING_EVERY = 3_000; // ms between typing frames of one's own

@@ -1,9 +1,10 @@
 // The messages of one talk. The log keeps to its end while one is there, and
 // keeps its place while one reads further up.
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from './html.js';
-import { ROOM, rows } from './logic.js';
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../lib/html.js';
+import { dayOf } from '../lib/times.js';
+import { ROOM, rows } from '../store/messages.js';
+import { Pending, Row } from './message.js';
 import { Avatar, Icon } from './parts.js';
-import { dayOf, fullTimeOf, hue, links, timeOf } from './text.js';
 
 const NEAR_END = 60; // px from the end that still count as being there
 const NEAR_START = 200; // px from the start at which older messages are fetched
@@ -113,44 +114,4 @@ function Start({ chat, talk, empty }) {
     return html`<div class="start empty"><span class="avatar room large" aria-hidden="true"><${Icon} name="room" /></span><h2>It is quiet here</h2><p>Be the first to say something. Everyone can read it.</p></div>`;
   }
   return html`<div class="start empty"><${Avatar} name=${talk.key} /><h2><bdi>${talk.key}</bdi></h2><p>Only the two of you can read what you write here.</p></div>`;
-}
-
-// Row is called rather than mounted: a row never changes once it is made, and
-// its element is kept as long as the list of messages is the same.
-function Row({ kind, key, day, msg, first }, me) {
-  if (kind === 'day') return html`<li key=${key} class="day"><span>${day}</span></li>`;
-  if (kind === 'new') return html`<li key=${key} class="new"><span>New</span></li>`;
-  const own = msg.sender === me;
-  const css = `message${own ? ' own' : ''}${first ? ' first' : ''}`;
-  return html`<li key=${key} class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender}>
-    ${!own && first && html`<${Avatar} small name=${msg.sender} />`}
-    <div class="bubble">
-      <span class=${first && !own ? 'author' : 'hidden'} style=${{ '--hue': hue(msg.sender) }}><bdi>${own ? 'You' : msg.sender}</bdi></span>
-      <span class="content" dir="auto">${linked(msg.content)}</span>
-      <time datetime=${msg.sent_at} title=${fullTimeOf(msg.sent_at)}>${timeOf(msg.sent_at)}</time>
-    </div>
-  </li>`;
-}
-
-// Strings become text nodes; only an address becomes an element.
-function linked(content) {
-  return links(content).map((part) =>
-    typeof part === 'string' ? part : html`<a href=${part.href} target="_blank" rel="noopener noreferrer">${part.text}</a>`,
-  );
-}
-
-function Pending({ item, chat }) {
-  const failed = item.state === 'failed';
-  return html`<li class=${`message own first pending${failed ? ' failed' : ''}`} data-testid="pending" data-state=${item.state}>
-    <div class="bubble"><span class="hidden">You</span><span class="content" dir="auto">${linked(item.content)}</span></div>
-    <p class="fate">${
-      failed
-        ? html`<span>Not sent – ${item.why}</span>
-            <button type="button" data-testid="retry" onClick=${() => chat.outbox.retry(item.ref)}>Retry</button>
-            <button type="button" data-testid="discard" onClick=${() => chat.outbox.discard(item.ref)}>Discard</button>`
-        : chat.connected
-          ? 'Sending…'
-          : 'Waiting for the connection…'
-    }</p>
-  </li>`;
 }

@@ -1,0 +1,36 @@
+// Names: which ones are taken, and how they look. Pure functions.
+
+const NAME = /^[\p{L}\p{N}](?:[\p{L}\p{M}\p{N} _.@-]*[\p{L}\p{M}\p{N}])?$/u;
+
+/**
+ * nameProblem says what is wrong with a name, or '' when it looks right. The
+ * server decides; this only answers sooner.
+ */
+export function nameProblem(raw) {
+  const name = raw.normalize('NFC').trim();
+  if (name === '') return 'Please type a name.';
+  if ([...name].length > 64) return 'A name has at most 64 characters.';
+  if (name.toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
+  if (NAME.test(name)) return '';
+  if (/[^\p{L}\p{M}\p{N} _.@-]/u.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
+  return 'A name starts and ends with a letter or a digit.';
+}
+
+/** initials returns one or two letters that stand for a name. */
+export function initials(name) {
+  const words = name.split(/[\s_.@-]+/).filter(Boolean);
+  if (words.length === 0) return '?';
+  const head = (word) => [...word][0].toLocaleUpperCase();
+  return words.length > 1 ? head(words[0]) + head(words[1]) : head(words[0]);
+}
+
+// Angles (oklch) that are told apart at a glance; no muddy ones around yellow.
+const HUES = [10, 38, 62, 148, 168, 195, 228, 252, 274, 298, 322, 346];
+
+/** hue maps a name to a colour angle, the same on every machine. */
+export function hue(name) {
+  let hash = 2166136261; // FNV-1a: neighbouring names get distant colours
+  for (const c of name) hash = Math.imul(hash ^ c.codePointAt(0), 16777619);
+  hash ^= hash >>> 15;
+  return HUES[(hash >>> 0) % HUES.length];
+}

@@ -1,0 +1,32 @@
+// How times look, in the language and zone of the browser. Pure functions.
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
+const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
+
+const valid = (when) => !Number.isNaN(when.getTime());
+
+/** timeOf returns HH:MM in local time, '' for what is no time. */
+export function timeOf(iso) {
+  const when = new Date(iso);
+  return valid(when) ? clock.format(when) : '';
+}
+
+/** fullTimeOf returns date and time in words, local. */
+export function fullTimeOf(iso) {
+  const when = new Date(iso);
+  return valid(when) ? full.format(when) : '';
+}
+
+/** dayOf names the local day of a time as seen now: Today, Yesterday, or a date. */
+export function dayOf(iso, now = new Date()) {
+  const when = new Date(iso);
+  if (!valid(when)) return '';
+  const midnight = (d) => new Date(d.getFullYear(), d.getMonth(), d.getDate());
+  // Rounded, because a day of a clock change has 23 or 25 hours.
+  const days = Math.round((midnight(now) - midnight(when)) / 86_400_000);
+  if (days === 0) return 'Today';
+  if (days === 1) return 'Yesterday';
+  return when.getFullYear() === now.getFullYear() ? weekday.format(when) : date.format(when);
+}

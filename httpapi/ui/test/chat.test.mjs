@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { id, msg, pass, settled, setup } from './world.mjs';
+
+test('a message shows once, however often it comes', () => {
+  const w = setup();
+  for (const n of [2, 1, 2, 3, 1]) w.frame(msg(n));
+  assert.deepEqual(w.ids(), [1, 2, 3]);
+});
+
+test('frames that are no use are skipped', () => {
+  const w = setup();
+  for (const text of ['', '{', 'null', '{"id":"a","content":"x"}', '{"frames":[{"chat":{}},{"chat":{"id":"a"}},{"unknown":{}}]}']) w.chat.frame(text);
+  assert.deepEqual(w.ids(), []);
+});
+
+test('who writes is shown for a while, or until it is said', () => {
+  const w = setup();
+  w.batch({ typing: { client_id: 'bob', to_user: '' } }, { typing: { client_id: 'bob', to_user: 'me' } }, { typing: { client_id: 'me', to_user: '' } });
+  assert.deepEqual(w.chat.people.writing(''), ['bob']);
+  assert.deepEqual(w.chat.people.writing('bob'), ['bob']);
+  w.frame(msg(1, 'bob'));
+  assert.deepEqual(w.chat.people.writing(''), []);
+  pass(5_000);
+  assert.deepEqual(w.chat.people.writing('bob'), []);
+});
+
+test('others are told now and then that one writes', () => {
+  const w = setup();
+  pass(10_000);
+  for (let i = 0; i < 5; i++) w.chat.writes('bob');
+  assert.deepEqual(w.sent, [{ typing: { to_user: 'bob' } }]);
+  pass(3_000);
+  w.chat.writes('bob');
+  assert.equal(w.sent.length, 2);
+});
+
+test('after a reconnect one is told how many messages are new', async () => {
+  const w = setup();
+  w.frame(msg(1));
+  w.chat.closed();
+  w.open([msg(1), msg(2), msg(3, 'me'), msg(4)], true);
+  await settled();
+  assert.deepEqual(w.chat.caughtUp, { count: 2 });
+  assert.deepEqual(w.asked, [], 'what was recovered is not asked for');
+  pass(6_000);
+  assert.equal(w.chat.caughtUp, null);
+});
+
+test('the place to resume at is the last message that came live', async () => {
+  const w = setup({ room: [msg(1), msg(2)] });
+  w.frame(msg(5));
+  await w.chat.loadOlder('');
+  w.write('a');
+  w.ack(9);
+  assert.equal(w.chat.since, id(5));
+});
+
+test('who left while one was away is not online afterwards', () => {
+  const w = setup();
+  w.batch({ status: { online: ['bob', 'carol'], offline: [], total: 3 } });
+  w.batch({ status: { online: [], offline: ['carol'], total: 2 } });
+  assert.deepEqual([...w.chat.online].sort(), ['bob', 'me']);
+  assert.equal(w.chat.people.total, 2);
+  w.chat.closed();
+  w.open();
+  assert.deepEqual([...w.chat.online], ['me']);
+  w.batch({ status: { online: [], offline: ['me'], total: 0 } }); // our own old socket's end
+  assert.ok(w.chat.online.has('me'));
+});
+
+test('more people can be online than the server names', () => {
+  const w = setup();
+  w.batch({ presence: { users: ['a', 'b'], total: 2000 } });
+  assert.equal(w.chat.people.total, 2000);
+});
+
+test('history at first is not unread; what comes later elsewhere is', () => {
+  const w = setup({ open: false });
+  w.visible = false;
+  w.open([msg(1)]);
+  assert.equal(w.chat.unread, 0);
+  w.frame(msg(2));
+  w.frame(msg(3, 'me'));
+  assert.equal(w.chat.unread, 1);
+  w.visible = true;
+  w.chat.seen();
+  assert.equal(w.chat.unread, 0);
+  assert.equal(w.chat.talks.get('').marker, id(2));
+});
+
+test('a private message makes a talk with an unread mark, and opening it clears the mark', async () => {
+  const w = setup({ direct: [msg(1, 'me', 'x', 'bob'), msg(5, 'bob', 'y', 'me')] });
+  w.frame(msg(5, 'bob', 'y', 'me'));
+  assert.equal(w.chat.talks.get('bob').unread, 1);
+  assert.deepEqual(w.remembered, ['bob']);
+  w.chat.open('bob');
+  assert.equal(w.chat.unread, 0);
+  await w.chat.loadOlder('bob');
+  assert.deepEqual(w.asked, [{ before: '', talk: 'bob' }]);
+  assert.deepEqual(w.ids('bob'), [1, 5]);
+  assert.equal(w.chat.unread, 0);
+});
+
+test('private talks of earlier visits are listed, the latest news first', () => {
+  const w = setup({ partners: ['zoe', 'adam'] });
+  assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['adam', 'zoe']);
+  w.frame(msg(1, 'zoe', 'hi', 'me'));
+  assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['zoe', 'adam']);
+});
+
+test('a notice goes by itself, and a new one stays its full time', () => {
+  const w = setup();
+  w.chat.say('one');
+  pass(7_000);
+  w.chat.say('two');
+  pass(7_000);
+  assert.equal(w.chat.notice.text, 'two');
+  pass(1_000);
+  assert.equal(w.chat.notice, null);
+});
