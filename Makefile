@@ -14,7 +14,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-page conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-writers test-page conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ build: ## Build bin/burrow, static
 
 test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tests skip
 	go test $(TESTARGS) ./...
+
+test-writers: ## Test the edge with a writing goroutine for each session, as where there is no other way
+	BURROW_TEST_WRITERS=own go test -race $(TESTARGS) ./httpapi
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/

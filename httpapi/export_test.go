@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"net"
 	"time"
 )
 
@@ -10,6 +11,10 @@ func SetReseedAfter(s *Server, d time.Duration) { s.reseedAfter = d }
 
 // SetFailureBurst makes s answer 429 after n proofs that are worth nothing. Before Run only.
 func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
+
+// SetOwnWriters makes each session of s write in a goroutine of its own, as it does where a socket
+// cannot be written to without waiting. Before Run only.
+func SetOwnWriters(s *Server) { s.raw = func(net.Conn) syscallConn { return nil } }
 
 // Refresh gives proof to the first session that is open on s.
 func Refresh(ctx context.Context, s *Server, proof string) error {

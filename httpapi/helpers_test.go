@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,9 @@ func prepare(t *testing.T, change func(*httpapi.Config)) *node {
 	var err error
 	if n.Server, err = httpapi.New(cfg); err != nil {
 		t.Fatal(err)
+	}
+	if os.Getenv("BURROW_TEST_WRITERS") == "own" {
+		httpapi.SetOwnWriters(n.Server)
 	}
 	if err := n.Listen(); err != nil {
 		t.Fatal(err)

@@ -48,6 +48,8 @@ type Server struct {
 	logPublish *rate.Sometimes // A broker that is down is one line a second, not one a message.
 	metrics    *metrics
 	hub        *hub
+	shards     *shards
+	raw        func(net.Conn) syscallConn // For tests of the way without it.
 	ids        *idClock
 	melody     *melody.Melody
 	pages      map[string]*asset
@@ -99,6 +101,8 @@ func New(cfg Config) (*Server, error) {
 		logPublish:  &rate.Sometimes{First: 1, Interval: time.Second},
 		metrics:     m,
 		hub:         newHub(cfg),
+		shards:      newShards(),
+		raw:         rawConn,
 		ids:         newIDClock(time.Now),
 		pages:       pages,
 		signIns:     newHostLimiter(signInRate, signInBurst),

@@ -20,8 +20,9 @@ const (
 )
 
 // session is one WebSocket of a user. It has a reader (melody's, which runs in the
-// session's own goroutine and calls receive) and a writer (write). Its life: run, open,
-// receive for each message, close by either side, finish.
+// session's own goroutine and calls receive); a shard writes for it, or, while the socket takes
+// less than there is, a goroutine of its own. Its life: run, open, receive for each
+// message, close by either side, finish.
 type session struct {
 	server  *Server
 	metrics *metrics
@@ -38,13 +39,18 @@ type session struct {
 
 	queueLimit int
 	slowAfter  time.Duration
-	nextPing   time.Time     // The writer's.
-	wake       chan struct{} // Holds one: there is something for the writer to do.
-	written    chan struct{} // Closed when the writer has ended.
+	shard      *shard
+	raw        syscallConn   // For writing without waiting; nil: there is no such way.
+	written    chan struct{} // Closed when nothing will be written any more.
 
 	mu         sync.Mutex
 	expires    time.Time // Zero: never.
 	queue      outbox
+	inLine     bool // Waiting for a turn of the shard.
+	blocked    bool // A goroutine of its own writes.
+	ended      bool // Nothing will be written any more.
+	timer      *time.Timer
+	nextPing   time.Time
 	overSince  time.Time // When more than queueLimit live frames began to wait; zero: fewer do.
 	writeSince time.Time // When the write call that runs, or the last one, began.
 	deadline   time.Time // The socket's write deadline.
@@ -68,7 +74,8 @@ func (s *Server) newSession(conn net.Conn, user string, d dialect, expires time.
 		conn:       &edgeConn{Conn: conn},
 		queueLimit: edge.Queue,
 		slowAfter:  edge.SlowAfter,
-		wake:       make(chan struct{}, 1),
+		shard:      s.shards.pick(),
+		raw:        s.raw(conn),
 		written:    make(chan struct{}),
 	}
 	sess.conn.session = sess
@@ -106,15 +113,16 @@ func (s *session) open() {
 	// An error means that the socket is closed, which the first read will say.
 	_ = s.conn.Conn.SetDeadline(time.Time{})
 	interval := s.server.cfg.Edge.PingInterval
+	s.mu.Lock()
 	// The first ping comes at a time of its own, lest all that came together are pinged together.
 	s.nextPing = time.Now().Add(interval/2 + rand.N(interval/2))
-	go s.write()
+	s.timer = time.AfterFunc(s.untilTickLocked(), s.tick)
+	s.mu.Unlock()
 
 	switch s.server.hub.join(s) {
 	case joined:
 		s.joined = true
 		s.metrics.sessions.Inc()
-		s.signal()
 		if p := s.server.cfg.Presence; p != nil {
 			p.Join(s.user)
 		}
@@ -167,6 +175,7 @@ func (s *session) start(burst []frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue.start(burst)
+	s.signalLocked()
 }
 
 // enqueue adds a live frame. It never blocks. A session over its hard bound, or that has been
@@ -185,15 +194,17 @@ func (s *session) enqueue(f frame) {
 		// The writer may be waiting for the socket: it must look up when the time is over.
 		s.deadlineLocked(s.overSince)
 	}
-	s.signal()
+	s.signalLocked()
 }
 
-// signal wakes the writer.
-func (s *session) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
+// signalLocked says that there is something to write. A session that is not open yet writes
+// nothing.
+func (s *session) signalLocked() {
+	if s.inLine || s.blocked || s.ended || s.timer == nil {
+		return
 	}
+	s.inLine = true
+	s.shard.add(s)
 }
 
 // pong answers a ping. Of several pings that wait only the last is answered, as RFC 6455 allows.
@@ -203,36 +214,38 @@ func (s *session) pong(data string) {
 	defer s.mu.Unlock()
 	if !s.closing && !s.dead {
 		s.queue.pong = f
-		s.signal()
+		s.signalLocked()
 	}
 }
 
-// untilTick returns how long the writer may sleep.
-func (s *session) untilTick() time.Duration {
+// untilTickLocked returns how long until tick has something to do.
+func (s *session) untilTickLocked() time.Duration {
 	next := s.nextPing
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.expires.IsZero() && s.expires.Before(next) {
 		next = s.expires
 	}
 	return max(0, time.Until(next))
 }
 
-// tick pings, or ends a session whose time is over.
+// tick pings, or ends a session whose time is over. The session's timer calls it.
 func (s *session) tick() {
-	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	now := time.Now()
 	if !s.expires.IsZero() && !now.Before(s.expires) {
 		s.expires = time.Time{}
 		s.closeLocked(closeExpired, reasonExpired, false)
-		return
+	} else if !now.Before(s.nextPing) {
+		s.nextPing = now.Add(s.server.cfg.Edge.PingInterval)
+		if !s.closing && !s.dead {
+			s.queue.ping = true
+			s.signalLocked()
+		}
 	}
-	if now.Before(s.nextPing) {
-		return
-	}
-	s.nextPing = now.Add(s.server.cfg.Edge.PingInterval)
-	s.queue.ping = !s.closing && !s.dead
+	s.timer.Reset(s.untilTickLocked())
 }
 
 // close ends the session with code: what waits is sent first, then the close frame, and the
@@ -258,7 +271,7 @@ func (s *session) closeLocked(code int, reason string, drop bool) {
 	}
 	s.deadlineLocked(now)
 	s.readUntilLocked(s.closeBy.Add(closeTimeout))
-	s.signal()
+	s.signalLocked()
 }
 
 // readUntilLocked makes t the last moment for reading from the socket.
@@ -283,14 +296,7 @@ func (s *session) abort() {
 	s.mu.Lock()
 	s.dead = true
 	s.queue.drop()
+	s.signalLocked()
 	s.mu.Unlock()
 	_ = s.conn.Conn.Close()
-	s.signal()
-}
-
-// isOver reports whether the writer has nothing left to do.
-func (s *session) isOver() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.finished || s.dead
 }

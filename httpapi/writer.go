@@ -30,7 +30,7 @@ const (
 var errStuck = errors.New("peer takes nothing")
 
 // outbox is what waits to be written to one socket. Any goroutine may add to it, under the
-// session's lock; the session's writer alone takes from it.
+// session's lock; who writes for the session alone takes from it.
 //
 // The burst of a newcomer (history, statuses) stands first and is not counted: only
 // live frames say how far a reader is behind.
@@ -139,51 +139,26 @@ func (b *batch) release() {
 	batches.Put(b)
 }
 
-// write is the session's writer: the only goroutine that writes to the socket once the
-// upgrade is done. It ends after the close frame, or when the socket is of no more use.
-func (s *session) write() {
-	defer close(s.written)
-	timer := time.NewTimer(s.untilTick())
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.wake:
-		case <-timer.C:
-			s.tick()
-			timer.Reset(s.untilTick())
-		}
-		for {
-			more, err := s.flush()
-			if err != nil {
-				s.abort()
-				return
-			}
-			if !more {
-				break
-			}
-		}
-		if s.isOver() {
-			return
-		}
-	}
-}
-
-// flush writes one batch and reports whether there was anything to write.
-func (s *session) flush() (bool, error) {
-	b := batches.Get().(*batch)
-	defer b.release()
-	b.dialect = s.dialect
-
+// nextBatch moves what leaves next into b; last reports that it ends with the close frame. Of the
+// two who write for a session, its shard and now and then a goroutine of its own, own is the
+// latter. ok is false if there is nothing to write: then there is no such goroutine any more, and
+// if the session is over, its writing has ended.
+func (s *session) nextBatch(b *batch, own bool) (last, ok bool) {
 	s.mu.Lock()
-	if s.dead {
-		s.mu.Unlock()
-		return false, errStuck
+	defer s.mu.Unlock()
+	if !own {
+		s.inLine = false
+		if s.blocked {
+			return false, false
+		}
 	}
-	if s.finished {
-		s.mu.Unlock()
-		return false, nil
+	if s.dead || s.finished {
+		s.blocked = false
+		s.endLocked()
+		return false, false
 	}
 	now := time.Now()
+	b.dialect = s.dialect
 	s.queue.take(b)
 	if s.queue.live() <= s.queueLimit {
 		s.overSince = time.Time{}
@@ -191,20 +166,61 @@ func (s *session) flush() (bool, error) {
 		// What was taken still leaves: it is the unbroken continuation of the stream.
 		s.closeLocked(closeTryLater, reasonSlow, true)
 	}
-	last := s.closing && s.queue.len() == 0
+	last = s.closing && s.queue.len() == 0
 	if last {
 		b.add(s.closeFrame)
 	}
 	if b.size == 0 {
-		s.mu.Unlock()
-		return false, nil
+		if own {
+			s.blocked = false
+			s.deadline = time.Time{} // A deadline that passes would fail the shard's writes too.
+			_ = s.conn.Conn.SetWriteDeadline(time.Time{})
+		}
+		return false, false
 	}
 	s.writeSince = now
-	s.deadlineLocked(now)
-	s.mu.Unlock()
+	if own {
+		s.deadlineLocked(now)
+	} else if s.queue.len() > 0 {
+		s.signalLocked()
+	}
+	return last, true
+}
 
-	rest := b.bytes()
-	size := len(rest)
+// wrote notes that a batch of n bytes has left.
+func (s *session) wrote(n int, last bool) {
+	s.metrics.written.Add(float64(n))
+	if !last {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = true
+	// The peer has this long to say its part of the close.
+	s.readUntilLocked(time.Now().Add(closeTimeout))
+	s.endLocked()
+}
+
+// push writes to a socket that does not take everything at once: rest, of which before bytes of b
+// have left, and what has come meanwhile. It ends when nothing is left, and blocks no longer than the
+// session's deadlines say.
+func (s *session) push(b *batch, rest []byte, before int, last bool) {
+	for ok := true; ok; {
+		size := before + len(rest)
+		if err := s.writeAll(rest); err != nil {
+			s.abort()
+		} else {
+			s.wrote(size, last)
+		}
+		b.release()
+		b = batches.Get().(*batch)
+		last, ok = s.nextBatch(b, true)
+		rest, before = b.bytes(), 0
+	}
+	b.release()
+}
+
+func (s *session) writeAll(rest []byte) error {
 	for len(rest) > 0 {
 		n, err := s.conn.Conn.Write(rest)
 		rest = rest[n:]
@@ -212,23 +228,23 @@ func (s *session) flush() (bool, error) {
 			continue
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return false, err
+			return err
 		}
 		if err := s.overdue(); err != nil {
-			return false, err
+			return err
 		}
 	}
-	s.metrics.written.Add(float64(size))
+	return nil
+}
 
-	if last {
-		s.mu.Lock()
-		s.finished = true
-		// The peer has this long to say its part of the close.
-		s.readUntilLocked(time.Now().Add(closeTimeout))
-		s.mu.Unlock()
-		return false, nil
+// endLocked ends the session's writing, once.
+func (s *session) endLocked() {
+	if s.ended {
+		return
 	}
-	return true, nil
+	s.ended = true
+	s.timer.Stop()
+	close(s.written)
 }
 
 // overdue decides what happens when the write deadline has passed: go on with the rest
@@ -252,9 +268,12 @@ func (s *session) overdue() error {
 	return nil
 }
 
-// deadlineLocked sets the write deadline that the state of the session asks for. Far
-// deadlines are moved only now and then: setting one costs about as much as a small write.
+// deadlineLocked sets the write deadline that the state of the session asks for, if somebody
+// waits for the socket. Far deadlines are moved only now and then: setting one costs about as much as a small write.
 func (s *session) deadlineLocked(now time.Time) {
+	if !s.blocked {
+		return
+	}
 	want := s.writeSince.Add(writeTimeout)
 	if s.closing {
 		want = s.closeBy

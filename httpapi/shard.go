@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shards write for all sessions whose sockets take what there is at once, which is nearly
+// all of them nearly always. A message to a thousand sessions then wakes a few goroutines instead
+// of a thousand, among which those that bring the next messages would have to wait for their
+// turn.
+//
+// With nothing to do there is no goroutine, and nothing waits for more.
+type shards struct {
+	all  []*shard
+	next atomic.Uint32
+}
+
+func newShards() *shards {
+	s := &shards{}
+	for range runtime.GOMAXPROCS(0) {
+		s.all = append(s.all, &shard{})
+	}
+	return s
+}
+
+// pick returns the shard of a new session.
+func (s *shards) pick() *shard { return s.all[int(s.next.Add(1))%len(s.all)] }
+
+const (
+	// maxGather bounds how long a busy shard waits for more before it writes again.
+	maxGather = 20 * time.Millisecond
+	// minGather is not worth a timer.
+	minGather = 500 * time.Microsecond
+	// yieldAfter is after how many writes a shard lets others run: what brings the next messages
+	// is worth more than the next write, which then carries them too.
+	yieldAfter = 16
+)
+
+// shard is the sessions that wait for their turn, each once at most, so that their number bounds
+// it. Its goroutine runs for as long as there are any, and blocks on no socket.
+//
+// After a round it rests for as long as the round took, up to maxGather, so that under load what
+// comes together leaves together; what comes later than that, as it does without load, leaves at
+// once.
+type shard struct {
+	mu      sync.Mutex
+	waiting []*session
+	spare   []*session // An empty array for the next round.
+	running bool
+	rested  time.Time // When the next round may begin.
+}
+
+// add puts s in line. The caller holds the session's lock and sees to it that it is not there yet.
+func (w *shard) add(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = append(w.waiting, s)
+	if !w.running {
+		w.running = true
+		go w.run(w.rested)
+	}
+}
+
+// run writes for those who wait, one batch for each in its turn, from the given time on.
+func (w *shard) run(rested time.Time) {
+	try := newAttempt()
+	for {
+		if rest := time.Until(rested); rest >= minGather {
+			time.Sleep(rest)
+		}
+		w.mu.Lock()
+		round := w.waiting
+		w.waiting, w.spare = w.spare, nil
+		w.mu.Unlock()
+
+		begun := time.Now()
+		for i, s := range round {
+			round[i] = nil
+			s.turn(try)
+			if i%yieldAfter == yieldAfter-1 {
+				runtime.Gosched()
+			}
+		}
+		now := time.Now()
+		rested = now.Add(min(now.Sub(begun), maxGather))
+
+		w.mu.Lock()
+		w.spare, w.rested = round[:0], rested
+		if w.running = len(w.waiting) > 0; !w.running {
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+// turn writes one batch, if there is one. What the socket does not take at once becomes the
+// business of a goroutine of the session's own, until everything is written.
+func (s *session) turn(try *attempt) {
+	b := batches.Get().(*batch)
+	last, ok := s.nextBatch(b, false)
+	if !ok {
+		b.release()
+		return
+	}
+	rest := b.bytes()
+	n, err := try.write(s.raw, rest)
+	if err != nil {
+		b.release()
+		s.abort()
+		return
+	}
+	if n == len(rest) {
+		b.release()
+		s.wrote(n, last)
+		return
+	}
+	s.mu.Lock()
+	s.blocked = true
+	s.deadlineLocked(s.writeSince)
+	s.mu.Unlock()
+	go s.push(b, rest[n:], n, last)
+}
+
+// rawConn returns what conn can be written to without waiting, or nil if there is no such thing:
+// then a goroutine writes whenever there is something.
+func rawConn(conn net.Conn) syscallConn {
+	c, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// syscallConn is the part of syscall.RawConn that is for writing.
+type syscallConn interface {
+	Write(f func(fd uintptr) (done bool)) error
+}
