@@ -16,13 +16,14 @@ import (
 //
 // Under the lock frames are only put into queues; nothing is sent to a socket.
 type hub struct {
-	historyLimit int
-	overlap      time.Duration
-	keepsPrivate bool // The archive does, too.
-	listLimit    int
-	perUser      int // 0: no limit.
-	began        time.Time
-	changed      chan struct{} // Holds one: there is something for flush to do.
+	historyLimit  int
+	overlap       time.Duration
+	keepsPrivate  bool // The archive does, too.
+	listLimit     int
+	flushInterval time.Duration
+	perUser       int // 0: no limit.
+	began         time.Time
+	changed       chan struct{} // Holds one: there is something for flush to do.
 
 	mu       sync.Mutex
 	closed   bool
@@ -35,25 +36,27 @@ type hub struct {
 	seen     idSet
 	heard    idSet // Of seen, what came from the broker and not from the archive.
 	cover    coverage
-	roster   roster
+	roster   roster // As plain sessions know it.
+	news     news
 	crowd    crowd
 }
 
 func newHub(cfg Config) *hub {
 	return &hub{
-		historyLimit: cfg.History.Limit,
-		overlap:      cfg.History.ResumeOverlap,
-		keepsPrivate: cfg.ArchivePrivate,
-		began:        time.Now(),
-		listLimit:    cfg.ListLimit,
-		perUser:      cfg.Edge.MaxConnectionsPerUser,
-		changed:      make(chan struct{}, 1),
-		users:        make(map[string][]*session),
-		typed:        make(map[string]time.Time),
-		global:       recent{max: cfg.History.Buffer},
-		private:      recent{max: cfg.History.Buffer},
-		seen:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
-		heard:        idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
+		historyLimit:  cfg.History.Limit,
+		overlap:       cfg.History.ResumeOverlap,
+		keepsPrivate:  cfg.ArchivePrivate,
+		began:         time.Now(),
+		listLimit:     cfg.ListLimit,
+		flushInterval: cfg.FlushInterval,
+		perUser:       cfg.Edge.MaxConnectionsPerUser,
+		changed:       make(chan struct{}, 1),
+		users:         make(map[string][]*session),
+		typed:         make(map[string]time.Time),
+		global:        recent{max: cfg.History.Buffer},
+		private:       recent{max: cfg.History.Buffer},
+		seen:          idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
+		heard:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
 	}
 }
 

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+	"time"
 
 	"burrow/gen/edge"
 )
@@ -10,23 +12,20 @@ import (
 // maxStatusBytes bounds the names of one status frame, whoever comes at once.
 const maxStatusBytes = 32 << 10
 
-// status notes whether user is online. Plain sessions are told of each change at once, the
-// others of all that has changed when flush is called.
+// status notes whether user is online. Sessions are told of all that has changed when flush is
+// called; plain ones at once, if nothing has changed for a while.
 func (h *hub) status(user string, online bool) {
-	f := textFrame(statusFrame{ClientID: user, Online: online})
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.roster.set(user, online, f) {
-		return
-	}
-	if h.speaking[plain] > 0 {
-		for _, s := range h.sessions {
-			if s.dialect == plain {
-				s.enqueue(f)
-			}
+	first := h.crowd.note(user, online)
+	if h.news.note(&h.roster, user, online) {
+		if h.speaking[plain] == 0 || time.Since(h.news.told) >= h.flushInterval {
+			h.tellPlain()
+		} else {
+			first = true
 		}
 	}
-	if h.crowd.note(user, online) {
+	if first {
 		select {
 		case h.changed <- struct{}{}:
 		default:
@@ -34,10 +33,60 @@ func (h *hub) status(user string, online bool) {
 	}
 }
 
-// flush tells v1 sessions what has changed since the last time, if anything has.
+// news is what plain sessions have not been told yet. When thousands come at once, as after a
+// restart, each of them telling each of the others by itself would be most of what the node does.
+type news struct {
+	pending map[string]bool
+	told    time.Time
+}
+
+// note notes a change against what was told and reports whether there is anything to tell. Who
+// went and came back is not mentioned.
+func (n *news) note(told *roster, user string, online bool) bool {
+	if _, was := told.find(user); was == online {
+		delete(n.pending, user)
+	} else {
+		if n.pending == nil {
+			n.pending = make(map[string]bool)
+		}
+		n.pending[user] = online
+	}
+	return len(n.pending) > 0
+}
+
+// tellPlain tells plain sessions the news, in a few pieces of many frames that are made once for
+// all. The caller holds the lock.
+func (h *hub) tellPlain() {
+	if len(h.news.pending) == 0 {
+		return
+	}
+	var piece frame
+	send := func() {
+		for _, s := range h.sessions {
+			if s.dialect == plain {
+				s.enqueue(piece)
+			}
+		}
+		piece = nil
+	}
+	for _, user := range slices.Sorted(maps.Keys(h.news.pending)) {
+		online := h.news.pending[user]
+		f := textFrame(statusFrame{ClientID: user, Online: online})
+		h.roster.set(user, online, f)
+		if len(piece)+len(f) > maxStatusBytes {
+			send()
+		}
+		piece = append(piece, f...)
+	}
+	send()
+	h.news = news{told: time.Now()}
+}
+
+// flush tells sessions what has changed since the last time, if anything has.
 func (h *hub) flush() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tellPlain()
 	for _, status := range h.crowd.flush() {
 		var frames [dialects]frame
 		for d := v1JSON; d < dialects; d++ {
