@@ -43,15 +43,14 @@ const (
 // shard is the sessions that wait for their turn, each once at most, so that their number bounds
 // it. Its goroutine runs for as long as there are any, and blocks on no socket.
 //
-// After a round it rests for as long as the round took, up to maxGather, so that under load what
-// comes together leaves together; what comes later than that, as it does without load, leaves at
-// once.
+// When something came during a round, it rests for as long as the round took, up to maxGather, so
+// that under load what comes together leaves together. What comes after a round, as it does without
+// load, leaves at once.
 type shard struct {
 	mu      sync.Mutex
 	waiting []*session
 	spare   []*session // An empty array for the next round.
 	running bool
-	rested  time.Time // When the next round may begin.
 }
 
 // add puts s in line. The caller holds the session's lock and sees to it that it is not there yet.
@@ -61,17 +60,14 @@ func (w *shard) add(s *session) {
 	w.waiting = append(w.waiting, s)
 	if !w.running {
 		w.running = true
-		go w.run(w.rested)
+		go w.run()
 	}
 }
 
-// run writes for those who wait, one batch for each in its turn, from the given time on.
-func (w *shard) run(rested time.Time) {
+// run writes for those who wait, one batch for each in its turn.
+func (w *shard) run() {
 	try := newAttempt()
 	for {
-		if rest := time.Until(rested); rest >= minGather {
-			time.Sleep(rest)
-		}
 		w.mu.Lock()
 		round := w.waiting
 		w.waiting, w.spare = w.spare, nil
@@ -85,16 +81,19 @@ func (w *shard) run(rested time.Time) {
 				runtime.Gosched()
 			}
 		}
-		now := time.Now()
-		rested = now.Add(min(now.Sub(begun), maxGather))
+		took := time.Since(begun)
 
 		w.mu.Lock()
-		w.spare, w.rested = round[:0], rested
-		if w.running = len(w.waiting) > 0; !w.running {
-			w.mu.Unlock()
+		w.spare = round[:0]
+		w.running = len(w.waiting) > 0
+		more := w.running
+		w.mu.Unlock()
+		if !more {
 			return
 		}
-		w.mu.Unlock()
+		if took >= minGather {
+			time.Sleep(min(took, maxGather))
+		}
 	}
 }
 
