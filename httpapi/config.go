@@ -45,10 +45,10 @@ type EdgeConfig struct {
 	// MaxFrameBytes bounds one incoming WebSocket message; over it the
 	// connection is closed with 1009. Default 16384.
 	MaxFrameBytes int `toml:"max_frame_bytes" min:"128" max:"1048576"`
-	// Rate is how many frames a second one connection may send for long; 0 is
-	// no limit. Default 20.
+	// Rate is how many frames a second one user may send to this node for long, over
+	// all their connections; 0 is no limit. Default 20.
 	Rate float64 `toml:"rate" min:"0" max:"1000000"`
-	// Burst is how many frames one connection may send at once. Default 40.
+	// Burst is how many frames one user may send at once. Default 40.
 	Burst int `toml:"burst" min:"1" max:"1000000"`
 	// Queue is how many live frames may wait for one connection. Over it for
 	// SlowAfter, or over sixteen times as many at any moment, the connection is

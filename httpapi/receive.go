@@ -61,11 +61,11 @@ func (s *session) took() { s.metrics.received.WithLabelValues("ok").Inc() }
 
 // throttle takes a token for one frame, or returns what to tell a client that has none.
 func (s *session) throttle() *errorBody {
-	if s.limit == nil {
+	if s.allowance == nil {
 		return nil
 	}
 	now := time.Now()
-	r := s.limit.ReserveN(now, 1)
+	r := s.allowance.frames.ReserveN(now, 1)
 	wait := r.DelayFrom(now)
 	if wait <= 0 {
 		return nil
@@ -82,7 +82,7 @@ func (s *session) throttle() *errorBody {
 // frames is closed.
 func (s *session) refuse(bad *errorBody, ref string) {
 	s.answer(bad, ref)
-	if s.refusals != nil && !s.refusals.Allow() {
+	if s.allowance != nil && !s.allowance.refusals.Allow() {
 		s.close(closeRateLimited, reasonRate)
 	}
 }

@@ -57,6 +57,7 @@ type Server struct {
 	strangers  *hostLimiter // Wrong tokens of the admin API.
 	failures   *hostLimiter // Proofs of a name that are worth nothing.
 	upgrades   *hostLimiter // Nil: none.
+	allowances allowances
 	http       *http.Server
 
 	reseedAfter time.Duration

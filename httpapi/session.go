@@ -8,8 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -31,8 +29,7 @@ type session struct {
 	since   string // The last message that the client has seen, until it has joined.
 	conn    *edgeConn
 
-	limit    *rate.Limiter // Of frames; nil: none. The reader's.
-	refusals *rate.Limiter // Of error frames; nil: none. The reader's.
+	allowance *allowance // Of what the user may send; nil: no limit.
 
 	index  int  // In hub.sessions; the hub's.
 	joined bool // In the hub; the reader's.
@@ -79,10 +76,7 @@ func (s *Server) newSession(conn net.Conn, user string, d dialect, expires time.
 		written:    make(chan struct{}),
 	}
 	sess.conn.session = sess
-	if edge.Rate > 0 {
-		sess.limit = rate.NewLimiter(rate.Limit(edge.Rate), edge.Burst)
-		sess.refusals = rate.NewLimiter(rate.Limit(edge.Rate/2), 2*edge.Burst)
-	}
+	sess.allowance = s.allowances.take(user, edge)
 	return sess
 }
 
@@ -135,6 +129,7 @@ func (s *session) open() {
 
 // finish ends what open began, once the reader has ended, and closes the socket.
 func (s *session) finish() {
+	s.server.allowances.leave(s.user, s.allowance)
 	if s.joined {
 		s.server.hub.leave(s)
 		s.metrics.sessions.Dec()
