@@ -1,11 +1,13 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -260,12 +262,22 @@ func (s *amqpSource) cause() error {
 
 func (s *amqpSource) read(d amqp.Delivery) *delivered {
 	sent, _ := d.Headers["x-delivery-count"].(int64) // of a quorum queue; 0 the first time
-	return &delivered{
+	one := &delivered{
 		redelivered: int(min(sent, math.MaxInt32)),
 		msg:         amqpMessage(d),
 		id:          strconv.FormatUint(s.gen, 10) + "/" + strconv.FormatUint(d.DeliveryTag, 10),
-		tag:         d.DeliveryTag,
+		tag:         amqpTag{n: d.DeliveryTag},
 	}
+	if one.redelivered >= renewAfter {
+		one.tag = amqpTag{n: d.DeliveryTag, whole: &d}
+	}
+	return one
+}
+
+// amqpTag is the driver's own of a message in flight.
+type amqpTag struct {
+	n     uint64
+	whole *amqp.Delivery // of one that is given back as a new one; else nil
 }
 
 // amqpMessage is DefaultMarshaler.Unmarshal for headers of any type: RabbitMQ adds
@@ -321,19 +333,60 @@ func (s *amqpSource) ack(_ context.Context, ds []*delivered) error {
 // and half an hour at most.
 func (s *amqpSource) extend(context.Context, []*delivered) error { return nil }
 
-func (s *amqpSource) release(_ context.Context, ds []*delivered) error {
-	upTo, single := s.tags.settle(ds)
-	if upTo > 0 {
-		if err := s.ch.Nack(upTo, true, true); err != nil {
+// release ends the consumer first, or the server would send it the messages again.
+func (s *amqpSource) release(ctx context.Context, ds []*delivered) error {
+	return s.drv.within(ctx, func() error {
+		if err := s.ch.Cancel(s.tag, false); err != nil {
 			return err
 		}
-	}
-	for _, tag := range single {
-		if err := s.ch.Nack(tag, false, true); err != nil {
-			return err
+		ds := slices.Clone(ds)
+		slices.SortFunc(ds, func(a, b *delivered) int { return cmp.Compare(a.tag.(amqpTag).n, b.tag.(amqpTag).n) })
+		ds = s.renew(ctx, ds)
+		upTo, single := s.tags.settle(ds)
+		if upTo > 0 {
+			if err := s.ch.Nack(upTo, true, true); err != nil {
+				return err
+			}
+		}
+		for _, tag := range single {
+			if err := s.ch.Nack(tag, false, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil)
+}
+
+// renew gives back as new ones those of ds that were sent often, for the server counts
+// orderly stops as well. It returns the others, and those with which that failed.
+func (s *amqpSource) renew(ctx context.Context, ds []*delivered) []*delivered {
+	var often, rest []*delivered
+	var pubs []amqp.Publishing
+	for _, d := range ds {
+		if whole := d.tag.(amqpTag).whole; whole != nil {
+			often = append(often, d)
+			pubs = append(pubs, amqpForward(*whole))
+		} else {
+			rest = append(rest, d)
 		}
 	}
-	return nil
+	if len(often) == 0 {
+		return ds
+	}
+	conn, err := s.drv.writing.get(ctx)
+	if err != nil {
+		return ds
+	}
+	ch, err := newAMQPChannel(conn)
+	if err != nil {
+		return ds
+	}
+	defer func() { _ = ch.Close() }()
+	if err := ch.send(ctx, "", s.queue, true, pubs); err != nil {
+		return ds // some may be there twice now
+	}
+	_ = s.ack(ctx, often) // if the channel is gone, all of it comes again
+	return rest
 }
 
 func (s *amqpSource) close(ctx context.Context, forget bool) error {
@@ -392,7 +445,7 @@ func (t *amqpTags) settle(ds []*delivered) (upTo uint64, single []uint64) {
 		t.more = make(map[uint64]struct{})
 	}
 	for _, d := range ds {
-		tag := d.tag.(uint64)
+		tag := d.tag.(amqpTag).n
 		if _, twice := t.more[tag]; twice || tag <= t.base {
 			continue
 		}

@@ -1019,7 +1019,7 @@ func TestAMQPRefusesWrongCredentialsAtOnce(t *testing.T) {
 func TestAMQPTags(t *testing.T) {
 	ds := func(tags ...uint64) (ds []*delivered) {
 		for _, tag := range tags {
-			ds = append(ds, &delivered{tag: tag})
+			ds = append(ds, &delivered{tag: amqpTag{n: tag}})
 		}
 		return ds
 	}

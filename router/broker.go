@@ -98,7 +98,9 @@ type source interface {
 	// extend tells the broker that these are still being worked on. Called every
 	// extendEvery.
 	extend(ctx context.Context, ds []*delivered) error
-	// release gives messages back, for someone else to handle soon.
+	// release gives messages back, for someone else to handle soon and in their order,
+	// and reads no more. However often it is repeated, delivered.redelivered stays
+	// below maxDeliveries.
 	release(ctx context.Context, ds []*delivered) error
 	// close ends the reading and gives back what was read ahead. An event source
 	// closed with forget set leaves nothing on the broker.
@@ -132,6 +134,10 @@ const (
 	opTimeout   = 5 * time.Second  // bound on one ack, extend or release
 	reopenMin   = 200 * time.Millisecond
 	reopenMax   = 5 * time.Second
+
+	// renewAfter is for brokers that count every time they send a task and let nobody say
+	// otherwise: one that was sent so often is given back as a new one.
+	renewAfter = maxDeliveries / 2
 
 	taskWindow  = 128 // tasks in flight in one subscription that nothing holds up
 	eventWindow = 256 // and events

@@ -35,6 +35,8 @@ func TestAReaderThatIsTooSlowIsTold(t *testing.T) {
 			switch b.name {
 			case "nats":
 				cleanNATS(t, cfg)
+			case "redis":
+				cleanRedis(t, cfg)
 			case "amqp":
 				cleanAMQP(t, cfg)
 			}

@@ -1,10 +1,12 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -71,7 +73,7 @@ func (m *Memory) topic(name string) *memoryTopic {
 
 func (m *Memory) entry(msg *message.Message) *delivered {
 	m.lastID++
-	return &delivered{msg: msg.Copy(), id: strconv.FormatUint(m.lastID, 10)}
+	return &delivered{msg: msg.Copy(), id: strconv.FormatUint(m.lastID, 10), tag: m.lastID}
 }
 
 var errMemoryClosed = errors.New("gochannel was closed by this node")
@@ -250,10 +252,15 @@ func (s *memorySource) release(_ context.Context, ds []*delivered) error {
 	}
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
-	s.queue.waiting = append(append([]*delivered(nil), ds...), s.queue.waiting...)
+	s.queue.waiting = append(slices.Clone(ds), s.queue.waiting...)
+	// In the order in which they came, whoever gives back first.
+	slices.SortFunc(s.queue.waiting, func(a, b *delivered) int { return cmp.Compare(a.number(), b.number()) })
 	s.queue.signal()
 	return nil
 }
+
+// number is the place of an entry of the in-process broker.
+func (d *delivered) number() uint64 { return d.tag.(uint64) }
 
 func (s *memorySource) close(_ context.Context, _ bool) error {
 	s.bus.mu.Lock()

@@ -14,8 +14,8 @@ import (
 )
 
 // maxDeliveries bounds how often a broker may send one task without an answer: it
-// seems to end the processes that handle it, and goes to the dead letters unrun.
-// An orderly stop counts as well, so it is far above what stops alone can cause.
+// seems to end the processes that handle it, and goes to the dead letters unrun. An
+// orderly stop is none of these times: what it gives back does not come near it.
 const maxDeliveries = 20
 
 // DeadLetter is a message that a function gave up on.

@@ -59,6 +59,10 @@ type natsDriver struct {
 }
 
 func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
+	return openNATS(ctx, cfg, takeBackMost)
+}
+
+func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
 		cfg: cfg, log: cfg.Log, ensuring: make(chan struct{}, 1),
 		known: make(map[string]Delivery), link: 1, reconnected: make(chan struct{}),
@@ -87,7 +91,7 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 		return nil, err
 	}
 	if d.server != nil {
-		if err := d.takeBack(ctx); err != nil {
+		if err := d.takeBack(ctx, byName); err != nil {
 			_ = d.close()
 			return nil, fmt.Errorf("router: embedded broker: %w", err)
 		}
@@ -245,6 +249,10 @@ func (d *natsDriver) close() error {
 	return nil
 }
 
+// natsNakDelay has the server take in all that is given back before it sends the first:
+// it then sends them in their order, and not to a reader that is just going.
+const natsNakDelay = 50 * time.Millisecond
+
 // nak gives a message back. Servers before 2.10 take a reader for present until
 // two seconds after its last request, and would send the message to nobody, so
 // that it came again only after ackWait: there it waits those two seconds.
@@ -254,7 +262,7 @@ func (d *natsDriver) nak(m *nats.Msg) error {
 	if major == 2 && minor < 10 {
 		return m.NakWithDelay(2500 * time.Millisecond)
 	}
-	return m.Nak()
+	return m.NakWithDelay(natsNakDelay)
 }
 
 // streamName derives the stream of a topic. A dot, which a stream name cannot hold,

@@ -79,12 +79,20 @@ func (e *embeddedNATS) stop() error {
 	return e.lock.Unlock()
 }
 
+// Of a consumer: how many numbers takeBack names one by one, and how long it waits for the
+// server to look at the times of all otherwise.
+const (
+	takeBackMost = 100_000
+	takeBackWait = time.Second
+)
+
 // takeBack makes the tasks come at once that the last process had and did not ack. The
 // server keeps neither that they were given back, nor knows that their process ended,
 // and would wait for ackWait. Nobody works on them: no reader was let in yet.
-func (d *natsDriver) takeBack(ctx context.Context) error {
+func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, embeddedStart)
 	defer cancel()
+	waited := false
 	names := d.subJS.StreamNames(ctx)
 	for name := range names.Name() {
 		stream, err := d.subJS.Stream(ctx, name)
@@ -94,6 +102,16 @@ func (d *natsDriver) takeBack(ctx context.Context) error {
 		consumers := stream.ListConsumers(ctx)
 		for c := range consumers.Info() {
 			if c.NumAckPending == 0 {
+				continue
+			}
+			if c.Delivered.Stream-c.AckFloor.Stream > byName {
+				// One old task that nobody acks, and a great many behind it that are done: no
+				// list tells which are not. Whoever declares the consumer sets its wait again.
+				c.Config.AckWait = time.Millisecond
+				if _, err := stream.UpdateConsumer(ctx, c.Config); err != nil {
+					return err
+				}
+				waited = true
 				continue
 			}
 			// All that may wait for an ack, by the address that an ack of it would have; the
@@ -108,6 +126,9 @@ func (d *natsDriver) takeBack(ctx context.Context) error {
 		if err := consumers.Err(); err != nil {
 			return err
 		}
+	}
+	if waited {
+		sleep(ctx, takeBackWait) // it looks a tenth of a second after the change
 	}
 	return names.Err()
 }

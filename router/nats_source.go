@@ -15,6 +15,7 @@ import (
 	"time"
 
 	wnats "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -26,6 +27,7 @@ const (
 	natsStatus    = "Status"          // header of what the server tells by itself
 	natsDetail    = "Description"     // and its words for it
 	natsNext      = "$JS.API.CONSUMER.MSG.NEXT."
+	natsOwn       = "Nats-" // how such headers begin
 )
 
 // Statuses after which a source goes on. After any other it is opened again.
@@ -256,11 +258,7 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 		s.sub.cursor = strconv.FormatUint(meta.Sequence.Stream+1, 10) + " " + created
 	}
 	number := strconv.FormatUint(meta.Sequence.Stream, 10)
-	var marshaler wnats.NATSMarshaler
-	msg, err := marshaler.Unmarshal(m)
-	if err != nil {
-		msg = poisoned(m.Header.Get(wnats.WatermillUUIDHdr), m.Data, err)
-	}
+	msg := natsDecode(m)
 	if msg.UUID == "" {
 		// A program without Watermill sent it. Its place in the stream is an id too.
 		msg.UUID = meta.Stream + "-" + number
@@ -272,6 +270,28 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 	// With the time at which it was stored, for a stream that is made anew counts from 1.
 	id := number + " " + strconv.FormatInt(meta.Timestamp.UnixNano(), 10)
 	return &delivered{msg: msg, id: id, tag: m, redelivered: sent}, nil
+}
+
+// natsOwns tells if a header means something to the server.
+func natsOwns(key string) bool {
+	return len(key) >= len(natsOwn) && strings.EqualFold(key[:len(natsOwn)], natsOwn)
+}
+
+// natsDecode is NATSMarshaler.Unmarshal for whatever a stranger sends: it never fails,
+// and leaves out what the server would take for an instruction when the message is
+// published again.
+func natsDecode(m *nats.Msg) *message.Message {
+	msg := message.NewMessage(m.Header.Get(wnats.WatermillUUIDHdr), m.Data)
+	for key, values := range m.Header {
+		switch {
+		case key == wnats.WatermillUUIDHdr, key == metaPoison, natsOwns(key):
+		case len(values) != 1:
+			return poisoned(msg.UUID, m.Data, fmt.Errorf("header %q has %d values", key, len(values)))
+		default:
+			msg.Metadata[key] = values[0]
+		}
+	}
+	return msg
 }
 
 func (s *natsSource) ack(ctx context.Context, ds []*delivered) error {
@@ -289,7 +309,30 @@ func (s *natsSource) extend(ctx context.Context, ds []*delivered) error {
 func (s *natsSource) release(ctx context.Context, ds []*delivered) error {
 	msgs := append(messagesOf(ds), s.stop(ctx)...)
 	slices.SortFunc(msgs, func(a, b *nats.Msg) int { return cmp.Compare(sequenceOf(a), sequenceOf(b)) })
-	return s.answer(ctx, msgs, false, s.drv.nak)
+	return s.answer(ctx, msgs, false, func(m *nats.Msg) error {
+		if meta, err := m.Metadata(); err == nil && meta.NumDelivered > renewAfter && s.renew(ctx, m, meta) == nil {
+			return m.Ack()
+		}
+		return s.drv.nak(m)
+	})
+}
+
+// renew publishes a task once more, for this function alone: the server counts how often
+// it sent one, orderly stops among them, and nobody can say otherwise.
+func (s *natsSource) renew(ctx context.Context, m *nats.Msg, meta *nats.MsgMetadata) error {
+	number := strconv.FormatUint(meta.Sequence.Stream, 10)
+	out := &nats.Msg{Subject: m.Subject, Data: m.Data, Header: make(nats.Header)}
+	for key, values := range m.Header {
+		if !natsOwns(key) {
+			out.Header[key] = values
+		}
+	}
+	if m.Header.Get(wnats.WatermillUUIDHdr) == "" {
+		out.Header.Set(wnats.WatermillUUIDHdr, meta.Stream+"-"+number)
+	}
+	out.Header.Set(metaOnly, s.sub.group)
+	out.Header.Set(jetstream.MsgIDHeader, m.Subject+" "+s.sub.group+" "+number)
+	return s.drv.send(ctx, out)
 }
 
 // answer does the same with each task. Unless it is sure that the stream is the same

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,29 @@ func TestEmptyNATSMessagesWithAStatusDoNotEndTheReading(t *testing.T) {
 			t.Errorf("got dead letters %v and %d more", letter, len(letters))
 		}
 	})
+}
+
+// TestNATSHeadersOfStrangers: what they say to the server or to Burrow alone is no metadata,
+// for a replay would say it again.
+func TestNATSHeadersOfStrangers(t *testing.T) {
+	m := nats.NewMsg("topic")
+	m.Data = []byte("raw")
+	m.Header = nats.Header{
+		"_watermill_message_uuid": {"one"}, "room": {"hall"}, metaKey: {"key"}, metaPoison: {"no"},
+		"Nats-Msg-Id": {"id"}, "Nats-Rollup": {"all"}, "Nats-TTL": {"1s", "2s"}, "nats-expected-stream": {"x"}, "Natsy": {"n"},
+	}
+	msg := natsDecode(m)
+	want := message.Metadata{"room": "hall", metaKey: "key", "Natsy": "n"}
+	if msg.UUID != "one" || string(msg.Payload) != "raw" || !maps.Equal(msg.Metadata, want) {
+		t.Errorf("got %q, %q, %v, want metadata %v", msg.UUID, msg.Payload, msg.Metadata, want)
+	}
+	m.Header["two"] = []string{"a", "b"}
+	if msg := natsDecode(m); msg.Metadata.Get(metaPoison) == "" || msg.UUID != "one" || string(msg.Payload) != "raw" {
+		t.Errorf("two values: got %q, %q, %v, want it poisoned", msg.UUID, msg.Payload, msg.Metadata)
+	}
+	if got, err := natsMessage("topic", natsDecode(&nats.Msg{Header: nats.Header{"Nats-Rollup": {"all"}}})); err != nil || got.Header.Get("Nats-Rollup") != "" {
+		t.Errorf("published again with %v (%v)", got.Header, err)
+	}
 }
 
 // TestNATSKeepsTheOrderOfACallWhenItsStreamIsFull: the first message has no room
@@ -380,4 +404,58 @@ func TestNATSStreamsOfOtherSettingsAreTakenOver(t *testing.T) {
 			t.Errorf("with a lower setting the stream has %d bytes and %d tasks", have.Config.MaxBytes, have.State.Msgs)
 		}
 	})
+}
+
+// TestTheTasksOfTheLastProcessComeAtOnce: also behind one that was never acked, with more
+// between than are named one by one.
+func TestTheTasksOfTheLastProcessComeAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, byName := range []uint64{takeBackMost, 10} {
+		t.Run(fmt.Sprint(byName), func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t, "nats")
+			topic := cfg.TopicPrefix + ".tasks.Work"
+			open := func() (*natsDriver, source) {
+				drv, err := openNATS(t.Context(), cfg, byName)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := drv.(*natsDriver)
+				if err := d.declare(t.Context(), topic, Task, "work"); err != nil {
+					t.Fatal(err)
+				}
+				src, err := d.open(t.Context(), &subscription{topic: topic, delivery: Task, group: "work", window: 64})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return d, src
+			}
+			d, src := open()
+			for i := range 40 {
+				if err := d.publish(t.Context(), topic, Task, []*message.Message{message.NewMessage(fmt.Sprint(i), nil)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ds := read(t, src, 40)
+			if err := src.ack(t.Context(), ds[2:30]); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.close(); err != nil { // with nothing given back, as if it was killed
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			d, src = open()
+			defer func() { _ = d.close() }()
+			var got []string
+			for _, one := range read(t, src, 12) {
+				got = append(got, one.msg.UUID)
+			}
+			if want := []string{"0", "1", "30", "31", "32", "33", "34", "35", "36", "37", "38", "39"}; !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+			if took := time.Since(begun); took > ackWait/2 {
+				t.Errorf("they came after %s", took)
+			}
+		})
+	}
 }

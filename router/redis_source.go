@@ -223,12 +223,23 @@ func (s *redisTasks) extend(ctx context.Context, ds []*delivered) error {
 	}).Err()
 }
 
+// release also takes back that they were sent: an orderly stop is no sign that a task
+// ends its processes.
 func (s *redisTasks) release(ctx context.Context, ds []*delivered) error {
-	args := []any{"xclaim", s.sub.topic, s.sub.group, redisReleased, 0}
+	byCount := make(map[int][]*delivered) // mostly one
 	for _, d := range ds {
-		args = append(args, d.id)
+		byCount[d.redelivered] = append(byCount[d.redelivered], d)
 	}
-	return s.d.rdb.Do(ctx, append(args, "idle", redisReleasedIdle.Milliseconds(), "justid")...).Err()
+	var errs error
+	for count, ds := range byCount {
+		args := []any{"xclaim", s.sub.topic, s.sub.group, redisReleased, 0}
+		for _, d := range ds {
+			args = append(args, d.id)
+		}
+		args = append(args, "idle", redisReleasedIdle.Milliseconds(), "retrycount", count, "justid")
+		errs = errors.Join(errs, s.d.rdb.Do(ctx, args...).Err())
+	}
+	return errs
 }
 
 // redisForget deletes a consumer that has nothing pending; with something pending
@@ -410,5 +421,6 @@ func redisDecode(topic string, e redis.XMessage) (msg *message.Message) {
 	if msg.Metadata == nil {
 		msg.Metadata = make(message.Metadata)
 	}
+	delete(msg.Metadata, metaPoison) // not for strangers to set
 	return msg
 }

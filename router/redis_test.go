@@ -361,7 +361,13 @@ func TestRedisPoison(t *testing.T) {
 			}
 		}
 		publishRedis(t, drv, delivery, topic, "good")
+		marked := message.NewMessage("marked", []byte("a stranger's mark"))
+		marked.Metadata.Set(metaPoison, "no")
+		if err := drv.publish(t.Context(), topic, delivery, []*message.Message{marked}); err != nil {
+			t.Fatal(err)
+		}
 		want := map[string]bool{
+			"a stranger's mark":        false,
 			"\"who\"=\"knows\\xff\"\n": true, "body only": true, "no id": true, "bad metadata": true,
 			"huge metadata": true, "wrong metadata": true, "good": false,
 		}
