@@ -495,6 +495,16 @@ type fakeArchive struct {
 	mu   sync.Mutex
 	msgs []*chat.ChatMessage
 	err  error
+	bad  int // so many calls more fail
+}
+
+// failed tells if this call does. The caller holds the lock.
+func (a *fakeArchive) failed() error {
+	if a.bad > 0 {
+		a.bad--
+		return errors.New("busy")
+	}
+	return a.err
 }
 
 func (a *fakeArchive) add(msgs ...*chat.ChatMessage) {
@@ -507,8 +517,8 @@ func (a *fakeArchive) add(msgs ...*chat.ChatMessage) {
 func (a *fakeArchive) Page(_ context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.err != nil {
-		return nil, false, a.err
+	if err := a.failed(); err != nil {
+		return nil, false, err
 	}
 	var found []*chat.ChatMessage
 	for _, m := range a.msgs {
@@ -533,7 +543,7 @@ func (a *fakeArchive) PageAll(_ context.Context, before string, limit int) ([]*c
 	defer a.mu.Unlock()
 	older := slices.DeleteFunc(slices.Clone(a.msgs), func(m *chat.ChatMessage) bool { return before != "" && m.Id >= before })
 	cut := max(0, len(older)-limit)
-	return older[cut:], cut > 0, a.err
+	return older[cut:], cut > 0, a.failed()
 }
 
 // fakePresence is a tracker of one node without grace.

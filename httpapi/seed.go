@@ -92,6 +92,7 @@ func (s *Server) Refill() {
 // keepFilled merges the archive into the memory once more a while after the first Seed, for messages
 // that were sent before this node subscribed and archived after it looked; and after each Refill at
 // once, a while later, and when a task that a dead worker held must have been archived by another.
+// A merge that fails is tried again, after growing waits.
 func (s *Server) keepFilled() {
 	select {
 	case <-s.seeded:
@@ -100,6 +101,7 @@ func (s *Server) keepFilled() {
 	}
 	last := time.Now()
 	due := []time.Time{last.Add(s.reseedAfter)}
+	again := refillGap
 	for {
 		var wake <-chan time.Time
 		if len(due) > 0 {
@@ -118,10 +120,18 @@ func (s *Server) keepFilled() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, seedTimeout)
-		if err := s.seed(ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("merging late messages", "error", err)
-		}
+		err := s.seed(ctx)
 		cancel()
 		last = time.Now()
+		if err == nil {
+			again = refillGap
+			continue
+		}
+		if s.ctx.Err() == nil {
+			s.log.Warn("merging late messages; trying again", "error", err)
+		}
+		due = append(due, last.Add(again))
+		slices.SortFunc(due, time.Time.Compare)
+		again = min(2*again, refillLast)
 	}
 }
