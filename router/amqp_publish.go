@@ -93,7 +93,7 @@ func (d *amqpDriver) publishOnce(ctx context.Context, topic string, delivery Del
 	}
 	slot := &d.channels[int(d.turn.Add(1))%len(d.channels)]
 	return d.within(ctx, func() error {
-		if err := conn.ensure(topic, delivery); err != nil {
+		if err := conn.ensure(ctx, topic, delivery); err != nil {
 			return amqpMaybeLost(conn, err)
 		}
 		ch, err := slot.channel(conn)

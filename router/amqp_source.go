@@ -137,12 +137,22 @@ func (s *amqpSource) bind(ctx context.Context) error {
 // mark notices what RabbitMQ says nothing of. Beside the queue of an event
 // subscription is another one, which holds one message, the mark. The queue outlives a
 // restart of the server and the events in it do not: the mark is gone then too. And an
-// event that the full queue drops goes there: then it holds more.
+// event that the full queue drops goes there, and so does a word of whoever finds the
+// exchange of the events deleted (see amqpTell): then it holds more.
 func (s *amqpSource) mark(ctx context.Context) error {
 	mark := amqpMarkOf(s.queue)
 	q, err := s.ch.QueueDeclare(mark, true, false, false, false, amqpMarkArgs) // also renews its time
 	if err != nil {
 		return amqpExplain("queue "+mark, err)
+	}
+	exchange := amqpMarkOf(s.sub.topic)
+	if err := s.ch.ExchangeDeclare(exchange, amqp.ExchangeDirect, true, true, false, false, nil); err != nil {
+		return amqpExplain("exchange "+exchange, err)
+	}
+	for _, key := range []string{mark, amqpLostKey} {
+		if err := s.ch.QueueBind(mark, key, exchange, false, nil); err != nil {
+			return amqpExplain("queue "+mark, err)
+		}
 	}
 	if q.Messages == 1 && s.marked {
 		return nil
@@ -150,7 +160,7 @@ func (s *amqpSource) mark(ctx context.Context) error {
 	why := ""
 	switch {
 	case q.Messages > 0:
-		why = "the function is slower than its publishers"
+		why = "the function is slower than its publishers, or their exchange was deleted"
 		if _, err := s.ch.QueuePurge(mark, false); err != nil {
 			return amqpExplain("queue "+mark, err)
 		}
@@ -160,13 +170,6 @@ func (s *amqpSource) mark(ctx context.Context) error {
 	if why != "" {
 		s.drv.log.Warn("events may be gone that this node has not seen: "+why, "topic", s.sub.topic, "function", s.sub.group)
 		s.sub.gap()
-	}
-	exchange := amqpMarkOf(s.sub.topic)
-	if err := s.ch.ExchangeDeclare(exchange, amqp.ExchangeDirect, true, true, false, false, nil); err != nil {
-		return amqpExplain("exchange "+exchange, err)
-	}
-	if err := s.ch.QueueBind(mark, mark, exchange, false, nil); err != nil {
-		return amqpExplain("queue "+mark, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, amqpMarkTimeout)
 	defer cancel()

@@ -620,7 +620,7 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 						t.Fatal(err)
 					}
 					b.saw(topic, Task, "")
-					if err := conn.ensure(topic, Task); err != nil {
+					if err := conn.ensure(ctx, topic, Task); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -678,11 +678,11 @@ func TestAMQPNackedTaskComesAgainWithItsCount(t *testing.T) {
 	}
 	b.publish(topic, Task, "a", "b", "c")
 	seen := make(map[string]int)
-	src, err := b.drv.open(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for seen["a"] < 30 || seen["b"] < 30 || seen["c"] < 30 { // over any delivery limit
+		src, err := b.drv.open(t.Context(), sub)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ds, err := src.next(t.Context(), 8)
 		if err != nil {
 			t.Fatal(err)
@@ -693,12 +693,9 @@ func TestAMQPNackedTaskComesAgainWithItsCount(t *testing.T) {
 			}
 			seen[d.msg.UUID]++
 		}
-		if err := src.release(t.Context(), ds); err != nil {
+		if err := src.close(t.Context(), false); err != nil { // gives back, and counts
 			t.Fatal(err)
 		}
-	}
-	if err := src.close(t.Context(), true); err != nil {
-		t.Fatal(err)
 	}
 	b.read(b.drv, topic, Task, "test").wait(t, "a", "b", "c")
 }

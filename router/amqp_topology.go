@@ -25,7 +25,9 @@ import (
 // connection; the server deletes it when nobody has read it for a minute. Beside it
 // is the queue <topic>.<group>.<random>.mark, where it drops what it has no room for,
 // through the exchange <topic>.mark: the default exchange would need a permission for
-// another name.
+// another name. By that exchange all marks also learn that the one of the topic was
+// deleted, and their bindings with it, of which RabbitMQ says nothing: whoever is about
+// to make it again tells them first.
 const (
 	amqpEventExpires = time.Minute
 	amqpEventQueue   = 10_000 // events waiting; over it the oldest go
@@ -35,6 +37,9 @@ const (
 )
 
 const amqpUnrouted = "unrouted"
+
+// amqpLostKey is the routing key by which a message reaches all marks of a topic.
+const amqpLostKey = "lost"
 
 func amqpUnroutedOf(topic string) string     { return topic + "." + amqpUnrouted }
 func amqpQueueOf(topic, group string) string { return topic + "." + group }
@@ -109,12 +114,62 @@ func amqpExplain(what string, err error) error {
 	}
 }
 
+// amqpMissing tells if there is no such exchange.
+func amqpMissing(conn *amqpConn, exchange string) (bool, error) {
+	ch, err := conn.Channel()
+	if err != nil {
+		return false, err
+	}
+	err = ch.ExchangeDeclarePassive(exchange, amqp.ExchangeFanout, true, false, false, false, nil)
+	if amqpCode(err) == amqp.NotFound { // which ends the channel
+		return true, nil
+	}
+	return false, errors.Join(err, ch.Close())
+}
+
+// amqpTell tells the marks of topic that its exchange is missing: the subscriptions lost
+// their bindings with it. At the first start of all there are no marks. On a connection
+// that publishes, for RabbitMQ stops to read from it when memory is short.
+func amqpTell(ctx context.Context, conn *amqpConn, topic string) error {
+	ch, err := newAMQPChannel(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ch.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, amqpMarkTimeout)
+	defer cancel()
+	err = ch.send(ctx, amqpMarkOf(topic), amqpLostKey, false, []amqp.Publishing{{DeliveryMode: amqp.Transient}})
+	if amqpCode(err) == amqp.NotFound {
+		return nil
+	}
+	return err
+}
+
+func (d *amqpDriver) tell(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, amqpMarkTimeout)
+	defer cancel()
+	conn, err := d.writing.get(ctx)
+	if err != nil {
+		return err
+	}
+	return amqpTell(ctx, conn, topic)
+}
+
 // ensure declares topic once per connection.
-func (c *amqpConn) ensure(topic string, delivery Delivery) error {
+func (c *amqpConn) ensure(ctx context.Context, topic string, delivery Delivery) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.topics[topic]; known {
 		return nil
+	}
+	if delivery == Event {
+		missing, err := amqpMissing(c, topic)
+		if missing {
+			err = amqpTell(ctx, c, topic)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	ch, err := c.Channel()
 	if err != nil {
@@ -148,16 +203,25 @@ func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Deliver
 		return err
 	}
 	err = d.within(ctx, func() error {
+		if delivery == Event {
+			missing, err := amqpMissing(conn, topic)
+			if err != nil {
+				return err
+			}
+			if missing {
+				// This cannot be waited for: the other connection may be away for long.
+				if err := d.tell(ctx, topic); err != nil {
+					d.log.Warn("an exchange was deleted, and other nodes could not be told", "topic", topic, "error", err)
+				}
+			}
+		}
 		ch, err := conn.Channel()
 		if err != nil {
 			return err
 		}
 		defer func() { _ = ch.Close() }()
-		if err := amqpDeclareTopic(ch, topic, delivery); err != nil {
+		if err := amqpDeclareTopic(ch, topic, delivery); err != nil || delivery == Event {
 			return err
-		}
-		if delivery == Event {
-			return nil
 		}
 		if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(topic)); err != nil {
 			return amqpExplain("queue "+queue, err)

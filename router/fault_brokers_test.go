@@ -87,7 +87,7 @@ var faultBrokers = []faultBroker{
 					run.must(err)
 				}
 			}},
-			{name: "exchanges deleted", within: 20 * time.Second, wipes: true, gaps: true, untold: true, begin: func(run *faultRun) {
+			{name: "exchanges deleted", within: 20 * time.Second, wipes: true, gaps: true, begin: func(run *faultRun) {
 				ch := run.amqpChannel()
 				run.must(ch.ExchangeDelete(run.topic(Task), false, false))
 				run.must(ch.ExchangeDelete(run.topic(Event), false, false))

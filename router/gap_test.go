@@ -114,3 +114,89 @@ func TestAReaderThatIsTooSlowIsTold(t *testing.T) {
 		})
 	}
 }
+
+// TestReadersOfADeletedExchangeAreTold has the exchange of an event deleted on RabbitMQ,
+// which ends no subscription, and made again by a publisher or by another node.
+func TestReadersOfADeletedExchangeAreTold(t *testing.T) {
+	t.Parallel()
+	for _, again := range []string{"publisher", "node"} {
+		t.Run(again, func(t *testing.T) {
+			cfg := testConfig(t, "amqp")
+			cfg.AMQP.URL = testURL(t, "BURROW_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
+			cleanAMQP(t, cfg)
+			topic := Topic(cfg.TopicPrefix, &chat.ChatMessage{})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			publisher := openTestDriver(t, cfg).(*amqpDriver)
+			publish := func() {
+				t.Helper()
+				if err := publisher.publish(ctx, topic, Event, []*message.Message{message.NewMessage(watermill.NewUUID(), nil)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			gaps := make([]int, 2)
+			var sources []*amqpSource
+			for i := range gaps {
+				drv := openTestDriver(t, cfg)
+				if err := drv.declare(ctx, topic, Event, "show"); err != nil {
+					t.Fatal(err)
+				}
+				src, err := drv.open(ctx, &subscription{topic: topic, delivery: Event, group: "show", window: 16, gap: func() { gaps[i]++ }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = src.close(context.WithoutCancel(ctx), true) }()
+				sources = append(sources, src.(*amqpSource))
+			}
+			look := func(want int) {
+				t.Helper()
+				for i, s := range sources {
+					waitFor(t, "they look", func() bool {
+						if err := s.bind(ctx); err != nil {
+							t.Fatal(err)
+						}
+						return gaps[i] >= want
+					})
+				}
+			}
+			publish()
+			look(0)
+			if gaps[0]+gaps[1] > 0 {
+				t.Fatalf("told of %v gaps before anything happened", gaps)
+			}
+			conn, err := publisher.writing.get(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ch, err := conn.Channel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = ch.Close() }()
+			if err := ch.ExchangeDelete(topic, false, false); err != nil {
+				t.Fatal(err)
+			}
+			if again == "publisher" {
+				publish()
+			} else if err := openTestDriver(t, cfg).declare(ctx, topic, Event, "show"); err != nil {
+				t.Fatal(err)
+			}
+			look(1)
+			look(1)
+			if gaps[0] != 1 || gaps[1] != 1 {
+				t.Errorf("told of %v gaps, want one each", gaps)
+			}
+			publish()
+			for i, s := range sources {
+				for got := 0; got < 2; { // the first and the last
+
+					ds, err := s.next(ctx, 1)
+					if err != nil {
+						t.Fatalf("reader %d: %v", i, err)
+					}
+					got += len(ds)
+				}
+			}
+		})
+	}
+}
