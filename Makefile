@@ -14,7 +14,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-writers test-page conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-writers test-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ test-writers: ## Test the edge with a writing goroutine for each session, as whe
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/
+
+screenshots: ## Make the pictures of the README, docs/images/*.png, with chromium
+	mkdir -p docs/images
+	BURROW_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run '^TestScreenshots$$' ./cmd/app
+	! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --quality 80-98 --ext .png docs/images/*.png
 
 conformance: ## Test every promise of docs/delivery.md on every broker and print the table
 	@table=$$(mktemp) && trap 'rm -f "$$table"' EXIT && status=0 && \

@@ -283,11 +283,15 @@ func (p *tab) shot(name string) {
 	}
 }
 
-// dark switches to the dark theme.
-func (p *tab) dark() {
+// dark and light switch the theme.
+func (p *tab) dark()  { p.t.Helper(); p.media("prefers-color-scheme", "dark") }
+func (p *tab) light() { p.t.Helper(); p.media("prefers-color-scheme", "light") }
+
+// media has the page believe a media feature.
+func (p *tab) media(name, value string) {
 	p.t.Helper()
 	_, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+		Features: []*emulation.MediaFeature{{Name: name, Value: value}},
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -1,45 +1,24 @@
 // The page: who one is, then the chat. This file joins the parts: connection/ (the
 // socket and HTTP), store/ (what one sees, in one place), views/ (looks), lib/ (text,
 // names, times).
+import { Attention } from './attention/attention.js';
+import { chime, notify } from './attention/desktop.js';
 import { ApiError, getHistory, getSession, postSession } from './connection/api.js';
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
+import { Memory } from './lib/memory.js';
 import { Chat } from './store/chat.js';
 import { Keep } from './store/keep.js';
 import { ROOM } from './store/messages.js';
+import { Tabs } from './store/tabs.js';
+import { Announcer } from './views/announcer.js';
 import { Root } from './views/root.js';
 
 const BOOT_RETRY = 3_000; // ms between attempts to reach the server at first
 const KEPT_WITHIN = 1_000; // ms for reading what is kept
 const FRAME = 16; // ms; a burst of frames is drawn once
+const NAME = new Memory(''); // of the browser: the name of mode open, which no cookie keeps
 const ENDED = 'Your session has ended.';
-
-// localStorage may be full or forbidden; the page works without it.
-const storage = {
-  get(key) {
-    try {
-      return localStorage.getItem(key);
-    } catch {
-      return null;
-    }
-  },
-  set(key, value) {
-    try {
-      localStorage.setItem(key, value);
-    } catch {
-      // What is not kept is typed again.
-    }
-  },
-};
-
-function partnersOf(name) {
-  try {
-    const names = JSON.parse(storage.get(`burrow.talks.${name}`) ?? '[]');
-    return Array.isArray(names) ? names.filter((n) => typeof n === 'string' && n !== ROOM) : [];
-  } catch {
-    return [];
-  }
-}
 
 const app = {
   phase: 'boot', // boot, name, chat
@@ -53,7 +32,7 @@ const app = {
   async boot() {
     try {
       const session = await app.session();
-      const known = session.name || (session.mode === 'open' ? storage.get('burrow.name') : '');
+      const known = session.name || (session.mode === 'open' ? NAME.get('name') : '');
       if (known) app.enter(known);
       else app.ask('');
     } catch (err) {
@@ -108,12 +87,15 @@ const app = {
   leave() {
     app.connection?.stop();
     app.chat?.stop();
-    app.chat = app.connection = null;
+    app.attention?.stop();
+    app.announcer?.stop();
+    app.tabs?.close();
+    app.chat = app.connection = app.attention = app.tabs = null;
   },
 
   enter(name) {
     app.leave();
-    if (app.mode === 'open') storage.set('burrow.name', name);
+    if (app.mode === 'open') NAME.set('name', name);
     const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
     const address = `${scheme}//${location.host}/ws/${encodeURIComponent(name)}`;
     const connection = new Connection(() => (chat.since ? `${address}?since=${chat.since}` : address), {
@@ -125,18 +107,33 @@ const app = {
       signedOut: () => app.expired(name),
       mayRetry: () => app.mayRetry(name),
     });
+    const memory = new Memory(name);
+    const tabs = new Tabs(name);
     const chat = new Chat({
       me: name,
       send: (text) => connection.send(text),
       reconnect: () => connection.reconnect(),
       history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
       visible: () => document.visibilityState === 'visible',
-      partners: partnersOf(name),
+      memory,
+      tabs,
       keep: new Keep(name),
-      remember: (names) => storage.set(`burrow.talks.${name}`, JSON.stringify(names)),
+      arrived: (msg, key) => {
+        attention.consider(msg, key);
+        if (key === chat.active || key !== ROOM) announcer.tell(msg, key);
+      },
       changed: app.changed,
     });
-    Object.assign(app, { chat, connection, form: null, phase: 'chat' });
+    const announcer = new Announcer(app.changed);
+    const attention = new Attention({
+      me: name,
+      settings: chat.settings,
+      isRead: (key, id) => chat.read.at(key) >= id,
+      show: notify,
+      sound: chime,
+      open: (key) => chat.open(key),
+    });
+    Object.assign(app, { chat, connection, tabs, attention, announcer, form: null, phase: 'chat' });
     app.draw();
     // What an earlier page has left goes first; a database that hangs is not waited for.
     const late = new Promise((done) => setTimeout(done, KEPT_WITHIN));

@@ -8,5 +8,5 @@ import "embed"
 // vendored libraries it uses (served below /ui/). It is read-only and safe for
 // concurrent use.
 //
-//go:embed index.html app.js connection store views lib style vendor
+//go:embed index.html icon.svg app.js attention connection store views lib style vendor
 var Files embed.FS

@@ -50,12 +50,13 @@ export const postSession = (name) =>
 
 /**
  * getHistory returns {messages, has_more}, oldest first: the newest page, or the
- * one before an id; of the room, or of the talk with a person. clientId names the
- * caller where no cookie does (open mode).
+ * one before or after an id; of the room, or of the talk with a person. clientId
+ * names the caller where no cookie does (open mode).
  */
-export function getHistory({ before = '', talk = '', limit = 50, clientId = '' }) {
+export function getHistory({ before = '', after = '', talk = '', limit = 50, clientId = '' }) {
   const query = new URLSearchParams({ limit: String(limit) });
   if (before) query.set('before', before);
+  if (after) query.set('after', after);
   if (talk) query.set('with', talk);
   if (clientId) query.set('client_id', clientId);
   return call(`/api/history?${query}`);

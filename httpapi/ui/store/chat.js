@@ -2,58 +2,64 @@
 // app.js joins it to the connection and to the views.
 import { frames, isChat, typing } from '../connection/wire.js';
 import { sentence } from '../lib/text.js';
+import { Drafts } from './drafts.js';
+import { loadNewer, openAt } from './excerpt.js';
 import { merge, ROOM, talkOf } from './messages.js';
+import { Notices } from './notices.js';
 import { Outbox } from './outbox.js';
-import { fillGap, loadOlder } from './past.js';
+import { fillGap, loadOlder, recall } from './past.js';
 import { People } from './people.js';
+import { ReadMarks } from './read.js';
+import { Settings } from './settings.js';
+import { byNews, emptyTalk, recount } from './talk.js';
 
 const ROOM_KEEP = 1000; // messages of the room kept on the page
 const ROOM_SLACK = 200; // how many more before the oldest are let go
-const NOTICE_FOR = 8_000; // ms that a notice stays
-const CAUGHT_UP_FOR = 6_000; // ms
 const PARTNERS = 50; // people remembered for the list of private talks
 
-const emptyTalk = (key) => ({
-  key,
-  messages: [], // by id, without holes: what is missing is older than the first
-  hasMore: null, // whether the archive has older ones; null: not asked yet
-  loading: false,
-  trouble: '', // why older ones could not be loaded
-  unread: 0,
-  firstUnread: null, // id
-  marker: null, // id above which the "new" line is drawn while the talk is open
-});
+const forgetful = { get: (_, otherwise) => otherwise, set: () => {} };
+const alone = { on: {}, tell: () => {} };
 
 /**
  * Chat of the person `me`.
  *   send(text) -> bool, reconnect()    the connection
- *   history({before, talk, limit})     a page of the archive, as api.getHistory
+ *   history({before, after, talk, limit})  a page of the archive, as api.getHistory
  *   visible() -> bool                  whether the person can see the page
- *   partners, remember(names)          the private talks of earlier visits
- *   keep                               what outlives a reload, see keep.js
+ *   memory, tabs                       what the browser remembers, and its other tabs
+ *   keep                               messages that outlive a reload, see keep.js
+ *   arrived(msg, key)                  somebody has just said something
  *   changed()                          something is different; may come often
  */
 export class Chat {
-  constructor({ me, send, reconnect = () => {}, history, visible = () => true, partners = [], remember = () => {}, keep, changed = () => {} }) {
-    Object.assign(this, { me, send, history, visible, remember, changed });
-    this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: () => this.changed() });
-    this.people = new People({ me, changed: () => this.changed() });
+  constructor({ me, send, reconnect = () => {}, history, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
+    Object.assign(this, { me, send, history, visible, memory, arrived, changed });
+    const told = () => this.changed();
+    this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: told });
+    this.people = new People({ me, changed: told });
+    this.notices = new Notices(told);
+    this.drafts = new Drafts({ memory, tabs, changed: told });
+    this.settings = new Settings({ memory, tabs, changed: told });
+    this.read = new ReadMarks({ memory, tabs, changed: (key) => this.recount(key) });
     this.talks = new Map([[ROOM, emptyTalk(ROOM)]]);
-    for (const name of partners) this.talks.set(name, emptyTalk(name));
+    for (const name of memory.get('talks', [])) if (typeof name === 'string' && name !== ROOM) this.talks.set(name, emptyTalk(name));
     this.active = ROOM;
     this.atBottom = true; // told by the log; old messages may only go while true
     this.maxBytes = 0; // of a message; 0 until the server has told
     this.since = ''; // the last message that came live, to resume after
-    this.notice = null;
-    this.caughtUp = null; // {count} for a while after a reconnect
     this.connected = false;
     this.settled = false; // the messages that a connection begins with are in
     this.everSettled = false;
-    this.drafts = new Map(); // talk -> text; views read and write it
+    this.missed = null; // messages of others that came while catching up; null: one is not
   }
 
   get online() {
     return this.people.online;
+  }
+
+  /** stateOf tells whether somebody is "on", "away" or "off"; '' without a connection. */
+  stateOf(name) {
+    if (!this.connected) return '';
+    return this.people.stateOf(name);
   }
 
   get unread() {
@@ -64,9 +70,7 @@ export class Chat {
 
   /** privateTalks returns the private talks, the one with the latest news first. */
   get privateTalks() {
-    const last = (talk) => talk.messages.at(-1)?.id ?? '';
-    const all = [...this.talks.values()].filter((talk) => talk.key !== ROOM);
-    return all.sort((a, b) => (last(a) < last(b) ? 1 : last(a) > last(b) ? -1 : a.key.localeCompare(b.key)));
+    return byNews([...this.talks.values()].filter((talk) => talk.key !== ROOM));
   }
 
   // ---- what the connection tells ----
@@ -89,8 +93,7 @@ export class Chat {
   stop() {
     this.closed();
     this.stopped = true;
-    clearTimeout(this.noticeTimer);
-    clearTimeout(this.caughtUpTimer);
+    this.notices.stop();
   }
 
   /** frame takes one WebSocket message; frames it does not know are skipped. */
@@ -109,40 +112,44 @@ export class Chat {
   welcome({ recovered, max_content_bytes: maxBytes, private_gap: privateGap }) {
     this.connected = true;
     this.maxBytes = maxBytes > 0 ? maxBytes : 0;
-    this.missed = this.everSettled ? 0 : null; // counted while catching up
+    if (this.everSettled) this.missed = 0;
     const gaps = recovered ? [] : [...this.talks.values()].filter((t) => (t.key === ROOM ? t.messages.length > 0 : t.hasMore !== null));
     this.gaps = gaps.map((talk) => [talk.key, talk.messages.at(-1)?.id ?? null]);
     this.firstBack = ''; // of the room, on this connection
-    if (privateGap) this.say('Private messages may have been lost while you were away: this server does not keep them.');
+    if (privateGap) this.notices.say('Private messages may have been lost while you were away: this server does not keep them.');
     this.changed();
   }
 
   // present ends what a connection begins with: from here on, what comes is live.
   present(list) {
     this.people.presence(list);
-    this.settled = true;
-    this.everSettled = true;
+    const first = !this.everSettled;
+    this.settled = this.everSettled = true;
+    if (first) this.begin();
     const filling = (this.gaps ?? []).map(([key, after]) => {
       if (key === ROOM && this.firstBack !== '' && this.firstBack <= after) return null; // no hole
       return fillGap(this, key, after, key === ROOM ? this.firstBack : '');
     });
     this.gaps = [];
-    const told = this.missed;
-    Promise.all(filling).then(() => this.tellCaughtUp(told !== null));
+    if (!first) Promise.all(filling).then(() => this.tellCaughtUp());
     this.outbox.opened();
     this.changed();
   }
 
-  tellCaughtUp(again) {
-    if (!again || !this.connected || this.stopped) return;
-    this.caughtUp = { count: this.missed };
+  // begin: what was said before one came for the first time is not unread; what came
+  // since the last visit is.
+  begin() {
+    const room = this.talks.get(ROOM);
+    if (!this.read.has(ROOM) && room.messages.length > 0) this.read.advance(ROOM, room.messages.at(-1).id);
+    for (const key of this.talks.keys()) this.recount(key);
+    this.seen();
+    recall(this);
+  }
+
+  tellCaughtUp() {
+    if (!this.connected || this.stopped) return;
+    this.notices.caughtUpWith(this.missed);
     this.missed = null;
-    clearTimeout(this.caughtUpTimer);
-    this.caughtUpTimer = setTimeout(() => {
-      this.caughtUp = null;
-      this.changed();
-    }, CAUGHT_UP_FOR);
-    this.changed();
   }
 
   message(msg) {
@@ -151,7 +158,8 @@ export class Chat {
     const key = talkOf(msg, this.me);
     if (key === ROOM && (this.firstBack === '' || msg.id < this.firstBack)) this.firstBack = msg.id;
     this.people.stopped(key, msg.sender);
-    this.take(key, [msg], { live: true });
+    const theirs = msg.sender !== this.me;
+    if (this.take(key, [msg], { live: true, late: this.settled }) && this.settled && theirs) this.arrived(msg, key);
   }
 
   // acknowledged: the broker has it. It is shown as it will come back.
@@ -163,7 +171,7 @@ export class Chat {
   refused(error) {
     const why = sentence(String(error.message ?? '')) || 'The server refused the message.';
     const transient = this.outbox.refused({ ...error, message: why });
-    if (!transient) this.say(why);
+    if (!transient) this.notices.say(why);
   }
 
   // ---- messages ----
@@ -173,36 +181,49 @@ export class Chat {
     if (!talk) {
       talk = emptyTalk(key);
       this.talks.set(key, talk);
-      this.remember(this.privateTalks.map((t) => t.key).slice(0, PARTNERS));
+      this.memory.set('talks', this.privateTalks.map((t) => t.key).slice(0, PARTNERS));
     }
     return talk;
   }
 
-  // take merges messages into a talk. Live ones can be unread and can be one's own
-  // coming back; pages from further back are neither.
-  take(key, messages, { live }) {
+  // take merges messages into a talk, and tells whether there were new ones. Live ones
+  // can be unread and can be one's own coming back; pages from further back are neither.
+  // One that has just been said is not read, even if its id is a little less than those
+  // of others that are (late).
+  take(key, messages, { live, late = false }) {
     const talk = this.talk(key);
     const { list, added } = merge(talk.messages, messages.filter(isChat));
     if (live) for (const msg of messages) if (msg.sender === this.me && msg.ref) this.outbox.confirmed(msg.ref);
-    if (added.length === 0) return;
+    if (added.length === 0) return false;
     talk.messages = list;
     if (live) {
+      if (late) this.read.lower(key, added[0].id);
       this.count(talk, added);
       this.trim(talk);
+    } else if (key === this.active && this.visible() && this.everSettled) {
+      this.read.advance(key, list.at(-1).id); // one looks at them as they come
+      this.recount(key);
     }
     this.changed();
+    return true;
   }
 
   count(talk, added) {
     const theirs = added.filter((msg) => msg.sender !== this.me);
-    if (this.missed !== null && this.missed !== undefined) this.missed += theirs.length;
-    if (talk.key === this.active && this.visible()) return;
-    // What was said before one came is not unread.
-    if (!this.everSettled && talk.key === ROOM) return;
-    for (const msg of theirs) {
-      talk.unread++;
-      if (talk.firstUnread === null || msg.id < talk.firstUnread) talk.firstUnread = msg.id;
-    }
+    if (this.missed !== null) this.missed += theirs.length;
+    if (!this.everSettled || theirs.length === 0) return;
+    const seen = talk.key === this.active && this.visible();
+    if (seen && this.missed !== null) talk.marker ??= theirs[0].id;
+    if (seen) this.read.advance(talk.key, talk.messages.at(-1).id);
+    this.recount(talk.key);
+  }
+
+  /** recount counts what is unread in a talk, as far as it was read here or in another tab. */
+  recount(key) {
+    const talk = this.talks.get(key);
+    if (!talk || !this.everSettled) return;
+    recount(talk, this.read.at(key), this.me);
+    this.changed();
   }
 
   // A page that stays open for weeks must not grow without end. Only the room is
@@ -219,7 +240,17 @@ export class Chat {
     return loadOlder(this, key);
   }
 
+  /** loadNewer fetches the page after an excerpt. */
+  loadNewer(key) {
+    return loadNewer(this, key);
+  }
+
   // ---- what the person does ----
+
+  /** openAt shows a message of a talk, with what was said around it. */
+  openAt(key, id) {
+    return openAt(this, key, id);
+  }
 
   /** open shows a talk, starting it if need be. */
   open(key) {
@@ -227,7 +258,7 @@ export class Chat {
     if (key !== this.active && left) left.marker = null;
     this.active = key;
     this.atBottom = true;
-    this.talk(key);
+    Object.assign(this.talk(key), { excerpt: null, target: null });
     this.seen();
     this.changed();
   }
@@ -235,30 +266,16 @@ export class Chat {
   /** seen marks the open talk as read, if the page can be seen at all. */
   seen() {
     const talk = this.talks.get(this.active);
-    if (!this.visible() || talk.unread === 0) return;
-    talk.marker = talk.firstUnread;
-    talk.firstUnread = null;
-    talk.unread = 0;
-    this.changed();
+    if (!this.visible() || !this.everSettled || talk.messages.length === 0) return;
+    const first = recount(talk, this.read.at(talk.key), this.me);
+    this.read.advance(talk.key, talk.messages.at(-1).id);
+    if (first === null) return;
+    talk.marker = first;
+    this.recount(talk.key);
   }
 
   /** writes tells others, now and then, that something is being written. */
   writes(key) {
     if (this.connected && this.people.tells()) this.send(typing(key));
-  }
-
-  /** say shows a notice near the composer for a while. */
-  say(text) {
-    clearTimeout(this.noticeTimer);
-    this.notice = { text };
-    this.noticeTimer = setTimeout(() => this.dismiss(), NOTICE_FOR);
-    this.changed();
-  }
-
-  /** dismiss takes the notice away. */
-  dismiss() {
-    clearTimeout(this.noticeTimer);
-    this.notice = null;
-    this.changed();
   }
 }

@@ -44,13 +44,13 @@ export function clean(text) {
  * rows turns the messages of a talk into what the log shows: a separator where a
  * day begins, a line where the unread ones begin, and each message with `first`
  * true where a new group (another sender, or a pause) starts. dayOf maps a
- * message to the name of its day.
+ * message to the name of its day; `before` is the message before the first one.
  */
-export function rows(messages, { dayOf, marker = null, pause = 5 * 60_000 }) {
+export function rows(messages, { dayOf, before = null, marker = null, pause = 5 * 60_000 }) {
   const out = [];
-  let last = null;
-  let day = null;
-  let marked = marker === null;
+  let last = before;
+  let day = before ? dayOf(before) : null;
+  let marked = marker === null || (before !== null && before.id >= marker);
   for (const msg of messages) {
     const today = dayOf(msg);
     let first = !last || last.sender !== msg.sender || Date.parse(msg.sent_at) - Date.parse(last.sent_at) > pause;

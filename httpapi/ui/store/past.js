@@ -1,29 +1,35 @@
 // Fetching what was said before: pages of the archive, and what was missed.
+import { isChat } from '../connection/wire.js';
+import { merge } from './messages.js';
 
 const PAGE = 50; // messages asked for at a time
 const MISSED_PAGE = 100;
 const AGAIN = 5_000; // ms before a gap is tried again
+const RECALLED = 20; // private talks whose last messages are fetched at first
+const RECALL = 30; // messages of each
 const GAP_PAGES = 20; // pages fetched to close a gap before giving up on it
 
-/** loadOlder fetches the page before the oldest message of a talk of chat. */
+/** loadOlder fetches the page before the oldest message of a talk, or of its excerpt. */
 export async function loadOlder(chat, key) {
   const talk = chat.talks.get(key);
-  if (!talk || talk.loading || talk.hasMore === false) return;
-  talk.loading = true;
-  talk.trouble = '';
+  const list = talk?.excerpt ?? talk;
+  if (!list || list.loading || list.hasMore === false) return;
+  list.loading = true;
+  list.trouble = '';
   chat.changed();
   try {
     // A private talk is asked for from its newest message the first time: live
     // messages may have come in before it was opened, with a hole before them.
-    const before = key !== '' && talk.hasMore === null ? '' : (talk.messages[0]?.id ?? '');
+    const before = key !== '' && list.hasMore === null ? '' : (list.messages[0]?.id ?? '');
     const page = await chat.history({ before, talk: key, limit: PAGE });
     if (chat.stopped) return;
-    talk.hasMore = Boolean(page.has_more);
-    chat.take(key, page.messages ?? [], { live: false });
+    list.hasMore = Boolean(page.has_more);
+    if (list === talk) chat.take(key, page.messages ?? [], { live: false });
+    else list.messages = merge(list.messages, (page.messages ?? []).filter(isChat)).list;
   } catch (err) {
-    talk.trouble = err.message;
+    list.trouble = err.message;
   } finally {
-    talk.loading = false;
+    list.loading = false;
     chat.changed();
   }
 }
@@ -48,7 +54,7 @@ export async function fillGap(chat, key, after, before) {
     }
   } catch (err) {
     if (chat.stopped) return;
-    chat.say('Some messages that you missed could not be loaded. Scroll up to try again.');
+    chat.notices.say('Some messages that you missed could not be loaded. Scroll up to try again.');
     if (key === '' && oldest === '') {
       // Nothing of the room has come since; what comes would follow a hole.
       setTimeout(() => !chat.stopped && fillGap(chat, key, after, ''), AGAIN);
@@ -66,4 +72,26 @@ export async function fillGap(chat, key, after, before) {
   talk.messages = talk.messages.filter((m) => m.id >= oldest);
   talk.hasMore = true;
   chat.changed();
+}
+
+/**
+ * recall fetches the last messages of the private talks of earlier visits: what the
+ * list shows of them, and what has come since.
+ */
+export async function recall(chat) {
+  const keys = [...chat.talks.keys()].filter((key) => key !== '' && chat.talks.get(key).messages.length === 0);
+  for (const key of keys.slice(0, RECALLED)) {
+    const talk = chat.talks.get(key);
+    if (talk.loading || talk.hasMore !== null) continue; // it was opened meanwhile
+    try {
+      const page = await chat.history({ talk: key, limit: RECALL });
+      if (chat.stopped) return;
+      if (talk.hasMore !== null) continue;
+      talk.hasMore = Boolean(page.has_more);
+      chat.take(key, page.messages ?? [], { live: false });
+      chat.recount(key);
+    } catch {
+      return; // it is fetched when it is opened
+    }
+  }
 }

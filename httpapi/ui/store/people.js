@@ -40,6 +40,11 @@ export class People {
     this.changed();
   }
 
+  /** stateOf tells whether somebody is "on", "away" or "off". */
+  stateOf(name) {
+    return this.online.has(name) ? 'on' : 'off';
+  }
+
   /** writing returns who is writing in a talk. */
   writing(talk) {
     return [...(this.writers.get(talk)?.keys() ?? [])];

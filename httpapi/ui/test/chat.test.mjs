@@ -41,10 +41,10 @@ test('after a reconnect one is told how many messages are new', async () => {
   w.chat.closed();
   w.open([msg(1), msg(2), msg(3, 'me'), msg(4)], true);
   await settled();
-  assert.deepEqual(w.chat.caughtUp, { count: 2 });
+  assert.deepEqual(w.chat.notices.caughtUp, { count: 2 });
   assert.deepEqual(w.asked, [], 'what was recovered is not asked for');
   pass(6_000);
-  assert.equal(w.chat.caughtUp, null);
+  assert.equal(w.chat.notices.caughtUp, null);
 });
 
 test('the place to resume at is the last message that came live', async () => {
@@ -93,7 +93,7 @@ test('a private message makes a talk with an unread mark, and opening it clears 
   const w = setup({ direct: [msg(1, 'me', 'x', 'bob'), msg(5, 'bob', 'y', 'me')] });
   w.frame(msg(5, 'bob', 'y', 'me'));
   assert.equal(w.chat.talks.get('bob').unread, 1);
-  assert.deepEqual(w.remembered, ['bob']);
+  assert.deepEqual(w.remembered.get('talks'), ['bob']);
   w.chat.open('bob');
   assert.equal(w.chat.unread, 0);
   await w.chat.loadOlder('bob');
@@ -103,7 +103,7 @@ test('a private message makes a talk with an unread mark, and opening it clears 
 });
 
 test('private talks of earlier visits are listed, the latest news first', () => {
-  const w = setup({ partners: ['zoe', 'adam'] });
+  const w = setup({ remembered: { talks: ['zoe', 'adam'] } });
   assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['adam', 'zoe']);
   w.frame(msg(1, 'zoe', 'hi', 'me'));
   assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['zoe', 'adam']);
@@ -111,11 +111,11 @@ test('private talks of earlier visits are listed, the latest news first', () => 
 
 test('a notice goes by itself, and a new one stays its full time', () => {
   const w = setup();
-  w.chat.say('one');
+  w.chat.notices.say('one');
   pass(7_000);
-  w.chat.say('two');
+  w.chat.notices.say('two');
   pass(7_000);
-  assert.equal(w.chat.notice.text, 'two');
+  assert.equal(w.chat.notices.text, 'two');
   pass(1_000);
-  assert.equal(w.chat.notice, null);
+  assert.equal(w.chat.notices.text, null);
 });

@@ -18,19 +18,22 @@ export const id = (n) => `id-${String(n).padStart(5, '0')}`;
 export const msg = (n, sender = 'bob', content = `m${n}`, to_user = '') => ({ id: id(n), sender, content, to_user, sent_at: '2026-01-31T12:00:00Z' });
 
 /** setup returns a Chat with an archive of its own: `room` is what the archive holds. */
-export function setup({ room = [], direct = [], open = true, ...more } = {}) {
-  const world = { sent: [], asked: [], visible: true, reconnects: 0, accept: true, broken: false, remembered: [] };
+export function setup({ room = [], direct = [], open = true, remembered = {}, tabs, ...more } = {}) {
+  const world = { sent: [], asked: [], visible: true, reconnects: 0, accept: true, broken: false, arrived: [] };
+  world.remembered = new Map(Object.entries(remembered));
   world.chat = new Chat({
     me: 'me',
     send: (text) => world.accept && (world.sent.push(JSON.parse(text)), true),
     reconnect: () => world.reconnects++,
     visible: () => world.visible,
-    remember: (names) => (world.remembered = names),
-    history: async ({ before, talk, limit }) => {
-      world.asked.push({ before, talk });
+    memory: { get: (name, otherwise) => world.remembered.get(name) ?? otherwise, set: (name, value) => world.remembered.set(name, value) },
+    tabs,
+    arrived: (m) => world.arrived.push(m.content),
+    history: async ({ before = '', after = '', talk, limit }) => {
+      world.asked.push(after === '' ? { before, talk } : { after, talk });
       if (world.broken) throw new Error('down');
-      const all = (talk === '' ? room : direct).filter((m) => before === '' || m.id < before);
-      return { messages: all.slice(-limit), has_more: all.length > limit };
+      const all = (talk === '' ? room : direct).filter((m) => (before === '' || m.id < before) && m.id > after);
+      return { messages: after === '' ? all.slice(-limit) : all.slice(0, limit), has_more: all.length > limit };
     },
     ...more,
   });

@@ -23,13 +23,18 @@ export function Composer({ chat, talk }) {
     grow();
   };
   useLayoutEffect(() => {
-    put(chat.drafts.get(talk.key) ?? '');
+    put(chat.drafts.get(talk.key));
     if (!touch()) area.current.focus();
   }, [chat, talk.key]);
+  // Another tab may have written, or sent what was written here.
+  useLayoutEffect(() => {
+    const text = chat.drafts.get(talk.key);
+    if (text !== area.current.value) put(text);
+  });
 
   const onInput = () => {
     const text = area.current.value;
-    chat.drafts.set(talk.key, text);
+    chat.drafts.set(talk.key, text); // while it is composed too, or the text would be taken back
     setBlank(clean(text) === '');
     grow();
     if (clean(text) !== '') chat.writes(talk.key);
@@ -40,10 +45,10 @@ export function Composer({ chat, talk }) {
     if (text === '') return;
     const bytes = new TextEncoder().encode(text).length;
     if (chat.maxBytes > 0 && bytes > chat.maxBytes) {
-      chat.say(`This message is too long: it has ${bytes} bytes, ${chat.maxBytes} are allowed. Please send it in smaller parts.`);
+      chat.notices.say(`This message is too long: it has ${bytes} bytes, ${chat.maxBytes} are allowed. Please send it in smaller parts.`);
       return;
     }
-    chat.drafts.delete(talk.key);
+    chat.drafts.set(talk.key, '');
     put('');
     talk.marker = null; // who answers has read
     chat.outbox.add(talk.key, text);
@@ -57,9 +62,9 @@ export function Composer({ chat, talk }) {
   };
   const label = talk.key === ROOM ? 'Message to everyone' : `Message to ${talk.key}`;
   return html`<div class="foot">
-    <div role="alert">${chat.notice && html`<div class="notice" data-testid="notice">
-      <span>${chat.notice.text}</span>
-      <button type="button" class="iconbutton" aria-label="Dismiss" onClick=${() => chat.dismiss()}><${Icon} name="close" /></button>
+    <div role="alert">${chat.notices.text && html`<div class="notice" data-testid="notice">
+      <span>${chat.notices.text}</span>
+      <button type="button" class="iconbutton" aria-label="Dismiss" onClick=${() => chat.notices.dismiss()}><${Icon} name="close" /></button>
     </div>`}</div>
     <${Typing} names=${chat.people.writing(talk.key)} />
     <form class="composer" onSubmit=${send}>

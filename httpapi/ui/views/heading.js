@@ -1,18 +1,18 @@
 // What stands above the messages: which talk this is, and how the connection is.
 import { html, useEffect, useState } from '../lib/html.js';
 import { ROOM } from '../store/messages.js';
-import { Avatar, Icon } from './parts.js';
+import { Avatar, RoomMark } from './parts.js';
 
 /** Heading names the talk. */
 export function Heading({ chat, talk }) {
   if (talk.key === ROOM) {
     const here = chat.people.total;
-    return html`<span class="avatar room" aria-hidden="true"><${Icon} name="room" /></span>
+    return html`<${RoomMark} />
       <div class="heading"><h1>Global room</h1><p>${chat.connected ? `${here} ${here === 1 ? 'person' : 'people'} online` : 'Not connected'}</p></div>`;
   }
-  const online = chat.online.has(talk.key);
-  return html`<${Avatar} name=${talk.key} online=${chat.connected && online} />
-    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${!chat.connected ? 'Not connected' : `${online ? 'Online' : 'Offline'} · private talk`}</p></div>`;
+  const state = { on: 'Online', away: 'Away', off: 'Offline' }[chat.stateOf(talk.key)];
+  return html`<${Avatar} name=${talk.key} state=${chat.stateOf(talk.key)} />
+    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${!chat.connected ? 'Not connected' : `${state} · private talk`}</p></div>`;
 }
 
 /** Banner tells of a connection that was lost, and of what came when it was back. */
@@ -40,5 +40,5 @@ export function Banner({ connection, chat }) {
     <span class="what">${what} <span aria-hidden="true">${state === 'waiting' ? `Trying again in ${seconds} s.` : 'Connecting…'}</span></span>
     ${state === 'waiting' && html`<button type="button" onClick=${() => connection.reconnect()}>Reconnect now</button>`}
   </div>`}
-  ${!show && chat.caughtUp && html`<div class="banner good" data-testid="caught-up">${chat.caughtUp.count > 0 ? `Caught up, ${chat.caughtUp.count} new.` : 'Connected again, nothing missed.'}</div>`}</div>`;
+  ${!show && chat.notices.caughtUp && html`<div class="banner good" data-testid="caught-up">${chat.notices.caughtUp.count > 0 ? `Caught up, ${chat.notices.caughtUp.count} new.` : 'Connected again, nothing missed.'}</div>`}</div>`;
 }

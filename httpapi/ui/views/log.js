@@ -1,13 +1,14 @@
 // The messages of one talk. The log keeps to its end while one is there, and
-// keeps its place while one reads further up.
+// keeps its place while one reads further up. Only a window of a long talk is drawn.
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../lib/html.js';
 import { dayOf } from '../lib/times.js';
 import { ROOM, rows } from '../store/messages.js';
+import { around, earlier, later, NEWEST, settle, span } from '../store/window.js';
 import { Pending, Row } from './message.js';
-import { Avatar, Icon } from './parts.js';
+import { Avatar, Icon, RoomMark } from './parts.js';
 
 const NEAR_END = 60; // px from the end that still count as being there
-const NEAR_START = 200; // px from the start at which older messages are fetched
+const NEAR = 600; // px from the start or end of what is drawn at which more is
 
 // The lower edge, because a message loses the name above it when older ones of
 // the same person come before it.
@@ -19,17 +20,36 @@ export function Log({ chat, talk }) {
   const anchor = useRef(null); // what is read: {element, end}
   const lastRead = useRef(''); // id of the newest message when one was at the end
   const newestAt = useRef(0); // of the outbox
-  const [atEnd, setAtEnd] = useState(true);
+  const shown = useRef(null); // the target that was scrolled to
   const stuck = useRef(true);
-  const pending = chat.outbox.items.filter((item) => item.talk === talk.key);
+  const [atEnd, setAtEnd] = useState(true);
+  const [wanted, setWindow] = useState(NEWEST);
+
+  const list = talk.excerpt ?? talk;
+  const messages = list.messages;
+  const window = talk.target && talk.target !== shown.current ? around(messages, talk.target.id) : atEnd ? settle(messages, wanted) : wanted;
+  const [start, end] = span(messages, window);
+  const newest = !talk.excerpt && end === messages.length; // the end of what is drawn is the end
+  const pending = newest ? chat.outbox.items.filter((item) => item.talk === talk.key) : [];
 
   const setStuck = (now) => {
+    if (now === stuck.current) return;
     stuck.current = now;
     chat.atBottom = now;
     setAtEnd(now);
+    // What is read must not go at the start because more comes at the end.
+    if (!now && wanted.from === '') setWindow({ from: messages[start]?.id ?? '', to: wanted.to });
   };
   const toEnd = () => {
     box.current.scrollTop = box.current.scrollHeight;
+  };
+  const toNewest = () => {
+    Object.assign(talk, { excerpt: null, target: null });
+    setWindow(NEWEST);
+    setStuck(true);
+    chat.seen();
+    toEnd();
+    chat.changed();
   };
   // Browsers can do this (overflow-anchor), but not all, and none at the very top.
   const remember = () => {
@@ -44,32 +64,45 @@ export function Log({ chat, talk }) {
     }
     anchor.current = items[low] ? { element: items[low], end: endOf(items[low]) } : null;
   };
-  const fetchOlder = () => {
-    if (!chat.settled || !chat.connected || talk.loading || talk.trouble || talk.hasMore === false) return;
-    const never = talk.key !== ROOM && talk.hasMore === null;
-    if (never || box.current.scrollTop < NEAR_START) chat.loadOlder(talk.key);
+  // more draws more, or fetches it, where one gets near to the edge of what is drawn.
+  const more = () => {
+    const { scrollTop, scrollHeight, clientHeight } = box.current;
+    if (scrollTop < NEAR && start > 0 && !stuck.current) setWindow(earlier(messages, window));
+    else if (scrollHeight - scrollTop - clientHeight < NEAR && end < messages.length) setWindow(later(messages, window));
+    else if (!chat.settled || !chat.connected) return;
+    else if (scrollHeight - scrollTop - clientHeight < NEAR && talk.excerpt && talk.excerpt.messages.length > 0) chat.loadNewer(talk.key);
+    if (list.loading || list.trouble || list.hasMore === false) return;
+    const never = talk.key !== ROOM && list.hasMore === null;
+    if (never || (start === 0 && scrollTop < NEAR)) chat.loadOlder(talk.key);
   };
   const onScroll = () => {
     const el = box.current;
-    const now = el.scrollHeight - el.scrollTop - el.clientHeight < NEAR_END;
-    if (now !== stuck.current) setStuck(now);
+    setStuck(newest && el.scrollHeight - el.scrollTop - el.clientHeight < NEAR_END);
     remember();
-    fetchOlder();
+    more();
   };
 
   useLayoutEffect(() => {
     // Whoever sends wants to see it.
-    const newest = pending.at(-1)?.at ?? 0;
-    if (newest > newestAt.current && !stuck.current) setStuck(true);
-    newestAt.current = Math.max(newest, newestAt.current);
+    const latest = chat.outbox.items.findLast((item) => item.talk === talk.key)?.at ?? 0;
+    const sent = latest > newestAt.current;
+    newestAt.current = Math.max(latest, newestAt.current);
+    if (sent && !stuck.current) return toNewest();
 
+    const aim = talk.target && talk.target !== shown.current && box.current.querySelector(`[data-id="${CSS.escape(talk.target.id)}"]`);
     const at = anchor.current;
-    if (stuck.current) toEnd();
+    if (aim) {
+      shown.current = talk.target;
+      setStuck(false);
+      setWindow(window);
+      box.current.scrollTop = aim.offsetTop - (box.current.clientHeight - aim.offsetHeight) / 2;
+    } else if (stuck.current) toEnd();
     else if (at?.element.isConnected) box.current.scrollTop += endOf(at.element) - at.end;
-    if (stuck.current) lastRead.current = talk.messages.at(-1)?.id ?? '';
+    if (stuck.current) lastRead.current = messages.at(-1)?.id ?? '';
     remember();
+    return undefined;
   });
-  useEffect(fetchOlder);
+  useEffect(more);
   // The log shrinks when the composer grows or a phone's keyboard opens. A layout
   // effect, because preact ends the others only some time after the log is gone.
   useLayoutEffect(() => {
@@ -79,39 +112,39 @@ export function Log({ chat, talk }) {
   }, []);
 
   const today = new Date().toDateString();
-  const list = useMemo(
-    () => rows(talk.messages, { dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map((row) => Row(row, chat.me)),
-    [talk.messages, talk.marker, today],
+  const drawn = useMemo(
+    () => rows(messages.slice(start, end), { before: messages[start - 1], dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map((row) => Row(row, { me: chat.me, target: talk.target?.id })),
+    [messages, start, end, talk.marker, talk.target, today],
   );
   let fresh = 0;
-  if (!atEnd) {
+  if (!atEnd && lastRead.current !== '') {
     for (let i = talk.messages.length - 1; i >= 0 && talk.messages[i].id > lastRead.current; i--) {
       if (talk.messages[i].sender !== chat.me) fresh++;
     }
   }
-  const empty = talk.messages.length === 0 && pending.length === 0;
+  const ownLast = messages.at(-1)?.sender === chat.me;
+  const empty = messages.length === 0 && pending.length === 0;
   return html`<div class="logframe">
-    <div class="log" ref=${box} onScroll=${onScroll} data-testid="messages" role="log" tabindex="0" aria-busy=${talk.loading ? 'true' : 'false'}
+    <div class="log" ref=${box} onScroll=${onScroll} data-testid="messages" role="log" aria-live="off" tabindex="0" aria-busy=${list.loading ? 'true' : 'false'}
       aria-label=${talk.key === ROOM ? 'Messages in the global room' : `Messages with ${talk.key}`}>
-      <${Start} chat=${chat} talk=${talk} empty=${empty} />
-      <ol>${list}${pending.map((item) => html`<${Pending} key=${`ref ${item.ref}`} item=${item} chat=${chat} />`)}</ol>
+      <${Start} chat=${chat} talk=${talk} list=${list} empty=${empty} more=${start > 0} />
+      <ol>${drawn}${pending.map((item, i) => html`<${Pending} key=${`ref ${item.ref}`} item=${item} chat=${chat} first=${i === 0 && !ownLast} />`)}</ol>
     </div>
-    ${!atEnd && html`<button type="button" class=${fresh > 0 ? 'jump fresh' : 'jump'} data-testid="jump" aria-label=${fresh > 0 ? undefined : 'Go to the newest message'}
-      onClick=${() => { setStuck(true); toEnd(); }}>
-      <${Icon} name="down" />${fresh > 0 && (fresh === 1 ? '1 new message' : `${fresh} new messages`)}
+    ${(!atEnd || talk.excerpt) && html`<button type="button" class=${fresh > 0 ? 'jump fresh' : 'jump'} data-testid="jump" onClick=${toNewest}>
+      <${Icon} name="down" size="18" />${fresh === 0 ? 'Jump to latest' : fresh === 1 ? '1 new message' : `${fresh} new messages`}
     </button>`}
   </div>`;
 }
 
 // Start is what stands above the oldest message.
-function Start({ chat, talk, empty }) {
-  if (talk.trouble) {
-    return html`<div class="start"><p>${talk.trouble}</p><button type="button" onClick=${() => chat.loadOlder(talk.key)}>Load older messages</button></div>`;
+function Start({ chat, talk, list, empty, more }) {
+  if (list.trouble) {
+    return html`<div class="start"><p>${list.trouble}</p><button type="button" onClick=${() => chat.loadOlder(talk.key)}>Load older messages</button></div>`;
   }
-  if (talk.hasMore !== false) return html`<div class="start">${talk.loading ? 'Loading older messages…' : ''}</div>`;
-  if (!empty) return html`<div class="start">No older messages.</div>`;
+  if (more || list.hasMore !== false || list.loading) return html`<div class="start">${list.loading ? 'Loading messages…' : ''}</div>`;
+  if (!empty) return html`<div class="start">${talk.key === ROOM ? 'This is where the conversation begins.' : html`This is where your talk with <bdi>${talk.key}</bdi> begins.`}</div>`;
   if (talk.key === ROOM) {
-    return html`<div class="start empty"><span class="avatar room large" aria-hidden="true"><${Icon} name="room" /></span><h2>It is quiet here</h2><p>Be the first to say something. Everyone can read it.</p></div>`;
+    return html`<div class="start empty"><${RoomMark} size="large" /><h2>It is quiet here</h2><p>Be the first to say something. Everyone can read it.</p></div>`;
   }
-  return html`<div class="start empty"><${Avatar} name=${talk.key} /><h2><bdi>${talk.key}</bdi></h2><p>Only the two of you can read what you write here.</p></div>`;
+  return html`<div class="start empty"><${Avatar} size="large" name=${talk.key} /><h2><bdi>${talk.key}</bdi></h2><p>Only the two of you can read what you write here.</p></div>`;
 }

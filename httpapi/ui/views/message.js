@@ -1,49 +1,76 @@
 // How messages look.
-import { html } from '../lib/html.js';
+import { format, mentions } from '../lib/format.js';
+import { html, useState } from '../lib/html.js';
 import { hue } from '../lib/names.js';
-import { links } from '../lib/text.js';
 import { fullTimeOf, timeOf } from '../lib/times.js';
-import { Avatar } from './parts.js';
+import { Avatar, Icon } from './parts.js';
+
+const LINES = 30; // of a message that is shown in full
+const LENGTH = 2_000; // characters
 
 /**
  * Row is called rather than mounted: a row never changes once it is made, and its
  * element is kept as long as the list of messages is the same.
  */
-export function Row({ kind, key, day, msg, first }, me) {
+export function Row({ kind, key, day, msg, first }, { me, target }) {
   if (kind === 'day') return html`<li key=${key} class="day"><span>${day}</span></li>`;
-  if (kind === 'new') return html`<li key=${key} class="new"><span>New</span></li>`;
+  if (kind === 'new') return html`<li key=${key} class="new" data-testid="new"><span>New messages</span></li>`;
   const own = msg.sender === me;
-  const css = `message${own ? ' own' : ''}${first ? ' first' : ''}`;
-  return html`<li key=${key} class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender}>
-    ${!own && first && html`<${Avatar} small name=${msg.sender} />`}
-    <div class="bubble">
-      <span class=${first && !own ? 'author' : 'hidden'} style=${{ '--hue': hue(msg.sender) }}><bdi>${own ? 'You' : msg.sender}</bdi></span>
-      <span class="content" dir="auto">${linked(msg.content)}</span>
-      <time datetime=${msg.sent_at} title=${fullTimeOf(msg.sent_at)}>${timeOf(msg.sent_at)}</time>
-    </div>
+  const called = !own && msg.content.includes('@') && mentions(msg.content, me);
+  const css = `message${own ? ' own' : ''}${first ? ' first' : ''}${called ? ' called' : ''}${target === msg.id ? ' target' : ''}`;
+  return html`<li key=${key} class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender} data-mention=${called || undefined}>
+    ${first && html`<${Avatar} name=${msg.sender} />`}
+    <${Head} msg=${msg} first=${first} />
+    <${Content} text=${msg.content} me=${me} />
+    ${own && html`<span class="fate" data-state="sent" title="Sent"><${Icon} name="check" size="14" /><span class="hidden">Sent</span></span>`}
   </li>`;
 }
 
-// Strings become text nodes; only an address becomes an element.
-function linked(content) {
-  return links(content).map((part) =>
-    typeof part === 'string' ? part : html`<a href=${part.href} target="_blank" rel="noopener noreferrer">${part.text}</a>`,
-  );
+// Head has name and time; within a group the name is for those who listen, and the
+// time for those who point.
+function Head({ msg, first }) {
+  const time = html`<time datetime=${msg.sent_at} title=${fullTimeOf(msg.sent_at)}>${timeOf(msg.sent_at)}</time>`;
+  if (!first) return html`<span class="hidden"><bdi>${msg.sender}</bdi></span>${time}`;
+  return html`<div class="head"><bdi class="author" style=${{ '--hue': hue(msg.sender) }}>${msg.sender}</bdi> ${time}</div>`;
+}
+
+// Content is folded when it is very long, so that nobody floods a screen.
+function Content({ text, me }) {
+  const [open, setOpen] = useState(false);
+  const long = text.length > LENGTH || text.split('\n', LINES + 1).length > LINES;
+  const folded = long && !open;
+  return html`<div class="text">
+    <div class=${folded ? 'content folded' : 'content'} dir="auto">${parts(text, me)}</div>
+    ${long && html`<button type="button" class="link" aria-expanded=${open ? 'true' : 'false'} onClick=${() => setOpen(!open)}>${open ? 'Show less' : 'Show all'}</button>`}
+  </div>`;
+}
+
+// Strings become text nodes; only what format finds becomes an element.
+function parts(text, me) {
+  return format(text, me).map(({ kind, text: part, href }) => {
+    if (kind === 'link') return html`<a href=${href} target="_blank" rel="noopener noreferrer">${part}</a>`;
+    if (kind === 'block') return html`<pre><code>${part}</code></pre>`;
+    if (kind === 'code') return html`<code>${part}</code>`;
+    if (kind === 'me') return html`<mark class="at">${part}</mark>`;
+    if (kind === 'at') return html`<span class="at">${part}</span>`;
+    return part;
+  });
 }
 
 /** Pending is a message that the server has not confirmed. */
-export function Pending({ item, chat }) {
+export function Pending({ item, chat, first }) {
   const failed = item.state === 'failed';
-  return html`<li class=${`message own first pending${failed ? ' failed' : ''}`} data-testid="pending" data-state=${item.state}>
-    <div class="bubble"><span class="hidden">You</span><span class="content" dir="auto">${linked(item.content)}</span></div>
-    <p class="fate">${
+  const sending = chat.connected ? 'Sending…' : 'Waiting for the connection…';
+  return html`<li class=${`message own pending${first ? ' first' : ''}${failed ? ' failed' : ''}`} data-testid="pending" data-state=${item.state}>
+    ${first && html`<${Avatar} name=${chat.me} />`}
+    ${first ? html`<div class="head"><bdi class="author" style=${{ '--hue': hue(chat.me) }}>${chat.me}</bdi></div>` : html`<span class="hidden"><bdi>${chat.me}</bdi></span>`}
+    <${Content} text=${item.content} me=${chat.me} />
+    ${
       failed
-        ? html`<span>Not sent – ${item.why}</span>
+        ? html`<p class="trouble"><span>Not sent. ${item.why}</span>
             <button type="button" data-testid="retry" onClick=${() => chat.outbox.retry(item.ref)}>Retry</button>
-            <button type="button" data-testid="discard" onClick=${() => chat.outbox.discard(item.ref)}>Discard</button>`
-        : chat.connected
-          ? 'Sending…'
-          : 'Waiting for the connection…'
-    }</p>
+            <button type="button" data-testid="discard" onClick=${() => chat.outbox.discard(item.ref)}>Discard</button></p>`
+        : html`<span class="fate" title=${sending}><${Icon} name="wait" size="14" /><span class=${chat.connected ? 'hidden' : 'why'}>${sending}</span></span>`
+    }
   </li>`;
 }

@@ -1,13 +1,16 @@
 // The whole page: the form, or the chat with its parts.
 import { html, useEffect, useRef, useState } from '../lib/html.js';
+import { ROOM } from '../store/messages.js';
+import { Announcements } from './announcer.js';
 import { Composer } from './composer.js';
 import { Banner, Heading } from './heading.js';
 import { Log } from './log.js';
-import { Icon, Logo, touch } from './parts.js';
+import { Icon, Logo, touch, useMedia } from './parts.js';
+import { Settings } from './settings.js';
 import { Sidebar } from './sidebar.js';
 import { NameForm, SignInElsewhere } from './sign_in.js';
 
-const PHONE = '(max-width: 640px)'; // as in style.css
+const PHONE = '(max-width: 640px)'; // as in the style sheets
 
 /** Root is the whole page; `app` is the object of app.js. */
 export function Root({ app }) {
@@ -22,22 +25,11 @@ export function Root({ app }) {
   </main>`;
 }
 
-// matches follows a media query.
-function useMedia(query) {
-  const [matches, set] = useState(() => matchMedia(query).matches);
-  useEffect(() => {
-    const media = matchMedia(query);
-    const update = () => set(media.matches);
-    media.addEventListener('change', update);
-    return () => media.removeEventListener('change', update);
-  }, [query]);
-  return matches;
-}
-
 function ChatPage({ app }) {
   const { chat, connection } = app;
   const phone = useMedia(PHONE);
   const [drawer, setDrawer] = useState(false);
+  const [settings, setSettings] = useState(false);
   const menu = useRef();
   const sidebar = useRef();
   const main = useRef();
@@ -67,20 +59,44 @@ function ChatPage({ app }) {
     setDrawer(false);
     if (!phone && !touch()) write();
   };
-  return html`<div class="chat" onKeyDown=${(e) => { if (open && e.key === 'Escape') close(); }}>
-    <${Sidebar} app=${app} open=${open} phone=${phone} pick=${pick} nav=${sidebar} />
+  const onKeyDown = (e) => {
+    if (e.key === 'Escape') {
+      if (open) close();
+      else if (!settings) write();
+    } else if (e.altKey && !e.ctrlKey && !e.metaKey && (e.key === 'ArrowUp' || e.key === 'ArrowDown')) {
+      e.preventDefault();
+      const next = neighbour(chat, e.key === 'ArrowUp' ? -1 : 1, e.shiftKey);
+      if (next !== null) pick(next);
+    }
+  };
+  return html`<div class="chat" onKeyDown=${onKeyDown}>
+    <${Sidebar} app=${app} open=${open} phone=${phone} pick=${pick} nav=${sidebar} settings=${() => setSettings(true)} />
     ${open && html`<div class="backdrop" onClick=${close}></div>`}
     <main ref=${main} inert=${open}>
       <header>
         <button type="button" class="iconbutton menu" ref=${menu} aria-expanded=${open ? 'true' : 'false'} aria-controls="sidebar" onClick=${() => setDrawer(true)}
           aria-label=${elsewhere > 0 ? `Talks and people, ${elsewhere} unread` : 'Talks and people'}>
-          <${Icon} name="menu" />${elsewhere > 0 && html`<i class="dot on alert"></i>`}
+          <${Icon} name="menu" />${elsewhere > 0 && html`<i class="dot alert"></i>`}
         </button>
         <${Heading} chat=${chat} talk=${talk} />
       </header>
       <${Banner} connection=${connection} chat=${chat} />
-      <${Log} key=${talk.key} chat=${chat} talk=${talk} version=${chat.outbox.items} />
+      <${Log} key=${talk.key} chat=${chat} talk=${talk} />
       <${Composer} chat=${chat} talk=${talk} />
     </main>
+    <${Announcements} announcer=${app.announcer} />
+    ${settings && html`<${Settings} app=${app} close=${() => setSettings(false)} />`}
   </div>`;
+}
+
+// neighbour returns the key of the talk before or after the open one in the list,
+// only of those with something unread if so wanted; null for none.
+function neighbour(chat, step, unread) {
+  const all = [chat.talks.get(ROOM), ...chat.privateTalks];
+  const at = all.findIndex((talk) => talk.key === chat.active);
+  for (let i = 1; i < all.length; i++) {
+    const talk = all[(at + step * i + all.length * i) % all.length];
+    if (!unread || talk.unread > 0) return talk.key;
+  }
+  return null;
 }

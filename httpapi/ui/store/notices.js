@@ -1,0 +1,44 @@
+// What the page says about itself, for a while.
+
+const NOTICE_FOR = 8_000; // ms that a notice stays
+const CAUGHT_UP_FOR = 6_000; // ms
+
+/** Notices are `text` (null: none), and `caughtUp`, {count} for a while after a reconnect. */
+export class Notices {
+  constructor(changed) {
+    this.changed = changed;
+    this.text = null;
+    this.caughtUp = null;
+  }
+
+  /** say shows a notice near the composer. */
+  say(text) {
+    clearTimeout(this.timer);
+    this.text = text;
+    this.timer = setTimeout(() => this.dismiss(), NOTICE_FOR);
+    this.changed();
+  }
+
+  /** dismiss takes the notice away. */
+  dismiss() {
+    clearTimeout(this.timer);
+    this.text = null;
+    this.changed();
+  }
+
+  /** caughtUpWith tells that one is up to date again, and how much has come. */
+  caughtUpWith(count) {
+    clearTimeout(this.caughtUpTimer);
+    this.caughtUp = { count };
+    this.caughtUpTimer = setTimeout(() => {
+      this.caughtUp = null;
+      this.changed();
+    }, CAUGHT_UP_FOR);
+    this.changed();
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    clearTimeout(this.caughtUpTimer);
+  }
+}
