@@ -26,6 +26,8 @@ const (
 type historyPage struct {
 	Messages []*chatFrame `json:"messages"`
 	HasMore  bool         `json:"has_more"`
+	// HasNewer is there for ?around= only, where HasMore is about older messages.
+	HasNewer *bool `json:"has_newer,omitempty"`
 }
 
 // history answers with a page of the global talk, or with ?with= of the private talk of the
@@ -40,21 +42,39 @@ func (s *Server) history(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if raw := q.Get("with"); raw != "" && raw != everyone {
-		with, err := auth.ValidName(raw)
-		if err != nil {
-			return errInvalidUser
-		}
-		if me == "" {
-			return errInvalidClientID // Open mode, and the client did not say who it is.
-		}
+	with, _, err := talkWith(q, me)
+	if err != nil {
+		return err
+	}
+	if with != "" {
 		query.users = [2]string{me, with}
 	}
-	page, err := s.page(c.Request().Context(), query)
+	var page historyPage
+	if query.around != "" {
+		page, err = s.pageAround(c.Request().Context(), query)
+	} else {
+		page, err = s.page(c.Request().Context(), query)
+	}
 	if err != nil {
 		return err
 	}
 	return writeJSON(c, http.StatusOK, page)
+}
+
+// talkWith returns with whom the private talk is that ?with= names, or whether it names the
+// talk of everyone. Neither: it names none.
+func talkWith(q url.Values, me string) (with string, all bool, err error) {
+	raw := q.Get("with")
+	if raw == "" || raw == everyone {
+		return "", raw == everyone, nil
+	}
+	if with, err = auth.ValidName(raw); err != nil {
+		return "", false, errInvalidUser
+	}
+	if me == "" {
+		return "", false, errInvalidClientID // Open mode, and the client did not say who it is.
+	}
+	return with, false, nil
 }
 
 // reader returns who asks: the user of the cookie or token, or in open mode whom client_id names,
@@ -79,6 +99,7 @@ func (s *Server) reader(c echo.Context, q url.Values) (string, error) {
 type pageQuery struct {
 	before string    // Messages with ids less than this; empty: the newest.
 	after  string    // Messages with ids greater than this, the oldest of them; not together with before.
+	around string    // The message with this id, if there is one, and those beside it; only for pageAround.
 	limit  int       // From 1 to maxPage.
 	users  [2]string // Of a private talk, or both empty.
 }
@@ -86,11 +107,18 @@ type pageQuery struct {
 // pageOf reads which page is asked for.
 func pageOf(q url.Values) (query pageQuery, err error) {
 	query.limit = defaultPage
-	if raw := q.Get("before"); raw != "" {
-		var ok bool
-		if query.before, ok = parseID(raw); !ok {
-			return pageQuery{}, badRequest("before must be the id of a message")
+	bounds := 0
+	for name, id := range map[string]*string{"before": &query.before, "after": &query.after, "around": &query.around} {
+		if raw := q.Get(name); raw != "" {
+			var ok bool
+			if *id, ok = parseID(raw); !ok {
+				return pageQuery{}, badRequest(name + " must be the id of a message")
+			}
+			bounds++
 		}
+	}
+	if bounds > 1 {
+		return pageQuery{}, badRequest("a page is before a message, after one or around one; ask for one of the three")
 	}
 	if raw := q.Get("limit"); raw != "" {
 		if query.limit, err = strconv.Atoi(raw); err != nil || query.limit < 1 || query.limit > maxPage {
@@ -107,6 +135,43 @@ func parseID(raw string) (string, bool) {
 		return "", false
 	}
 	return id.String(), true
+}
+
+// pageAround returns the message q.around and those before and after it, half a page of each, or
+// more of one where there are few of the other.
+func (s *Server) pageAround(ctx context.Context, q pageQuery) (historyPage, error) {
+	q.before, q.around = q.around, ""
+	older, err := s.page(ctx, q)
+	if err != nil {
+		return historyPage{}, err
+	}
+	q.before, q.after = "", idBefore(q.before)
+	newer, err := s.page(ctx, q)
+	if err != nil {
+		return historyPage{}, err
+	}
+	// Of each half what the other leaves room for, and never less than its own.
+	half := q.limit / 2
+	n := min(len(older.Messages), max(half, q.limit-len(newer.Messages)))
+	m := min(len(newer.Messages), q.limit-n)
+	more := newer.HasMore || m < len(newer.Messages)
+	return historyPage{
+		Messages: slices.Concat(older.Messages[len(older.Messages)-n:], newer.Messages[:m]),
+		HasMore:  older.HasMore || n < len(older.Messages),
+		HasNewer: &more,
+	}, nil
+}
+
+// idBefore returns what is just less than id, so that after it comes id itself.
+func idBefore(id string) string {
+	u := uuid.MustParse(id) // parseID has made it.
+	for i := len(u) - 1; i >= 0; i-- {
+		u[i]--
+		if u[i] != 0xff {
+			return u.String()
+		}
+	}
+	return id // The least of all, which no message has.
 }
 
 // page returns the messages that q asks for, oldest first, of the archive and of this node's memory

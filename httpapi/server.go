@@ -58,6 +58,8 @@ type Server struct {
 	failures   *hostLimiter // Proofs of a name that are worth nothing.
 	upgrades   *hostLimiter // Nil: none.
 	allowances allowances
+	searchers  *hostLimiter
+	searching  chan struct{} // Holds one for each search under way.
 	http       *http.Server
 
 	reseedAfter time.Duration
@@ -109,6 +111,8 @@ func New(cfg Config) (*Server, error) {
 		signIns:     newHostLimiter(signInRate, signInBurst),
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
+		searchers:   newHostLimiter(searchRate, searchBurst),
+		searching:   make(chan struct{}, maxSearches),
 		reseedAfter: reseedAfter,
 		epoch:       rand.Text(),
 		refill:      make(chan struct{}, 1),
@@ -126,7 +130,7 @@ func New(cfg Config) (*Server, error) {
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    48 << 10, // 10 KB of emoji to search for are 30 KB in an address.
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
@@ -149,6 +153,7 @@ func (s *Server) handler() http.Handler {
 		{read, "/ui/*", s.static},
 		{[]string{http.MethodGet}, "/ws/*", s.connect},
 		{[]string{http.MethodGet}, "/api/history", s.history},
+		{[]string{http.MethodGet}, "/api/search", s.search},
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},
 		{[]string{http.MethodPost}, "/api/session", s.signIn},
 		{read, "/healthz", s.healthz},

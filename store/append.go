@@ -214,6 +214,9 @@ func (s *Store) commit(batch []*pending) {
 		return s.pruneRefs(work, tx, claims)
 	})
 	s.metrics.committed(len(batch), known, time.Since(start), err)
+	if err == nil && claims < len(batch) {
+		s.wakeIndexer()
+	}
 	for _, p := range batch {
 		if err != nil {
 			p.done <- err

@@ -16,6 +16,11 @@ type metrics struct {
 	duplicates    prometheus.Counter
 	refs          *prometheus.CounterVec
 	refSeconds    prometheus.Histogram
+	searches      *prometheus.CounterVec
+	searchSeconds prometheus.Histogram
+	indexedTotal  prometheus.Counter
+	indexErrors   prometheus.Counter
+	indexBehind   prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -53,7 +58,28 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		Help:    "Time from the call until it was on disk what a ref stands for.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13),
 	})
-	var errs [7]error
+	m.searches = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "burrow_store_searches_total",
+		Help: "Searches of the archive, by result: ok, refused (nothing to look for), canceled (the caller left, or it took too long), error.",
+	}, []string{"result"})
+	m.searchSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "burrow_store_search_seconds",
+		Help:    "Time of a search that was answered.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13),
+	})
+	m.indexedTotal = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "burrow_store_indexed_total",
+		Help: "Messages that this process took into the index of words.",
+	})
+	m.indexErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "burrow_store_index_errors_total",
+		Help: "Transactions of the index of words that failed; they are tried again.",
+	})
+	m.indexBehind = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "burrow_store_index_behind",
+		Help: "Archived messages that search did not find when this process last wrote the index.",
+	})
+	var errs [12]error
 	m.appends, errs[0] = register(reg, m.appends)
 	m.appendSeconds, errs[1] = register(reg, m.appendSeconds)
 	m.batchSize, errs[2] = register(reg, m.batchSize)
@@ -61,6 +87,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.duplicates, errs[4] = register(reg, m.duplicates)
 	m.refs, errs[5] = register(reg, m.refs)
 	m.refSeconds, errs[6] = register(reg, m.refSeconds)
+	m.searches, errs[7] = register(reg, m.searches)
+	m.searchSeconds, errs[8] = register(reg, m.searchSeconds)
+	m.indexedTotal, errs[9] = register(reg, m.indexedTotal)
+	m.indexErrors, errs[10] = register(reg, m.indexErrors)
+	m.indexBehind, errs[11] = register(reg, m.indexBehind)
 	return m, errors.Join(errs[:]...)
 }
 
@@ -92,6 +123,24 @@ func (m *metrics) refClaimed(took time.Duration, isNew bool, err error) {
 		m.refSeconds.Observe(took.Seconds())
 	}
 	m.refs.WithLabelValues(resultOf(good, err)).Inc()
+}
+
+func (m *metrics) searched(took time.Duration, err error) {
+	if err == nil {
+		m.searchSeconds.Observe(took.Seconds())
+	}
+	m.searches.WithLabelValues(resultOf("ok", err)).Inc()
+}
+
+// indexed counts a transaction of the index, after which behind messages were left.
+func (m *metrics) indexed(n, behind int, err error) {
+	switch {
+	case err == nil:
+		m.indexedTotal.Add(float64(n))
+		m.indexBehind.Set(float64(behind))
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed):
+		m.indexErrors.Inc()
+	}
 }
 
 func resultOf(good string, err error) string {

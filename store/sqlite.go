@@ -59,26 +59,33 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
-	for stmt, text := range map[**sql.Stmt]string{
+	if err := s.prepare(ctx, s.writer, map[**sql.Stmt]string{
 		&s.insert: insertMessage, &s.insertRef: insertRef, &s.findRef: selectRef, &s.prune: deleteRefs,
-	} {
-		if *stmt, err = s.writer.PrepareContext(ctx, text); err != nil {
-			return s.explain(err)
-		}
+		&s.insertPlace: insertPlace, &s.indexEveryone: indexEveryone, &s.indexPrivate: indexPrivate,
+	}); err != nil {
+		return err
 	}
 	if s.reader, err = sql.Open("sqlite", readerDSN(path)); err != nil {
 		return err
 	}
 	s.reader.SetMaxOpenConns(readConns)
 	s.reader.SetMaxIdleConns(readConns)
-	if s.page, err = s.reader.PrepareContext(ctx, selectPage); err != nil {
-		return s.explain(err)
-	}
-	if s.pageAll, err = s.reader.PrepareContext(ctx, selectPageAll); err != nil {
-		return s.explain(err)
-	}
-	if s.pageAfter, err = s.reader.PrepareContext(ctx, selectPageAfter); err != nil {
-		return s.explain(err)
+	return s.prepare(ctx, s.reader, map[**sql.Stmt]string{
+		&s.page: selectPage, &s.pageAll: selectPageAll, &s.pageAfter: selectPageAfter,
+		&s.findEveryone: selectEveryone, &s.findPrivate: selectPrivate, &s.findBoth: selectBoth,
+		&s.atPlace: selectAtPlace, &s.behind: selectBehind,
+	})
+}
+
+// prepare prepares statements, which closeDatabase closes.
+func (s *Store) prepare(ctx context.Context, db *sql.DB, stmts map[**sql.Stmt]string) error {
+	for stmt, text := range stmts {
+		prepared, err := db.PrepareContext(ctx, text)
+		if err != nil {
+			return s.explain(err)
+		}
+		*stmt = prepared
+		s.prepared = append(s.prepared, prepared)
 	}
 	return nil
 }
@@ -87,10 +94,8 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 // the last, so that SQLite folds the write-ahead log into the file.
 func (s *Store) closeDatabase() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.page, s.pageAfter, s.pageAll, s.prune, s.findRef, s.insertRef, s.insert} {
-		if stmt != nil {
-			errs = append(errs, stmt.Close())
-		}
+	for _, stmt := range s.prepared {
+		errs = append(errs, stmt.Close())
 	}
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {

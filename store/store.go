@@ -1,11 +1,13 @@
-// Package store keeps what must outlive the process: the archive of messages,
-// the claims on names, the refs that senders gave their messages, and the dead letters.
+// Package store keeps what must outlive the process: the archive of messages with an
+// index of their words, the claims on names, the refs that senders gave their messages, and the dead letters.
 //
 // What it promises:
 //   - a nil error means that the data is on disk and survives a power cut;
 //   - a message, a claim or a dead letter that comes twice is kept once;
 //   - messages and refs that come at the same time share one transaction, and one
 //     that cannot be stored does not fail the others;
+//   - what is archived is found by search a second or two later, also by another
+//     process, and the index never holds up the archive for long;
 //   - several processes on one host may share one database, and may start at the
 //     same moment on an empty one.
 //
@@ -101,19 +103,23 @@ type Store struct {
 	metrics        *metrics
 	now            func() time.Time
 
-	writer    *sql.DB // one connection: SQLite has one writer at a time anyway
-	reader    *sql.DB // cannot write
-	insert    *sql.Stmt
-	insertRef *sql.Stmt
-	findRef   *sql.Stmt
-	prune     *sql.Stmt
-	page      *sql.Stmt
-	pageAfter *sql.Stmt
-	pageAll   *sql.Stmt
+	writer   *sql.DB     // one connection: SQLite has one writer at a time anyway
+	reader   *sql.DB     // cannot write
+	prepared []*sql.Stmt // all that follow
+
+	insert, insertRef, findRef, prune        *sql.Stmt
+	insertPlace, indexEveryone, indexPrivate *sql.Stmt
+	page, pageAfter, pageAll                 *sql.Stmt
+	findEveryone, findPrivate, findBoth      *sql.Stmt
+	atPlace, behind                          *sql.Stmt
 
 	queue      chan *pending
 	writerDone chan struct{} // closed when the append goroutine has ended
 	nextPrune  time.Time     // of refs; the append goroutine's
+
+	unindexed   chan struct{} // wakes the goroutine of the index
+	stopIndexer context.CancelFunc
+	indexerDone chan struct{} // closed when that goroutine has ended
 
 	// life ends when Close gives up; it ends every wait for the write lock. It is
 	// the store's own and no call's.
@@ -145,6 +151,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		now:            time.Now,
 		queue:          make(chan *pending, appendQueue),
 		writerDone:     make(chan struct{}),
+		unindexed:      make(chan struct{}, 1),
+		indexerDone:    make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
@@ -155,7 +163,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.end()
 		return nil, fmt.Errorf("store: %w", errors.Join(err, s.closeDatabase()))
 	}
+	indexing, stop := context.WithCancel(s.life)
+	s.stopIndexer = stop
 	go s.writeAppends()
+	if cfg.MustExist {
+		close(s.indexerDone) // who only looks after it has no time for that
+	} else {
+		s.wakeIndexer() // what was archived before the last end is still to do
+		go s.keepIndexed(indexing)
+	}
 	return s, nil
 }
 
@@ -201,9 +217,11 @@ func (s *Store) close() error {
 		s.log.Warn("store: close gives up what is still in flight", "after", closeTimeout)
 		s.end()
 	})
+	s.stopIndexer()
 	s.inFlight.Wait()
 	close(s.queue)
 	<-s.writerDone
+	<-s.indexerDone
 	if !overdue.Stop() {
 		late = fmt.Errorf("store: close: calls were still in flight after %s", closeTimeout)
 	}

@@ -20,6 +20,7 @@ import (
 	"burrow/gen/chat"
 	genpresence "burrow/gen/presence"
 	"burrow/gen/tasks"
+	"burrow/httpapi"
 	"burrow/presence"
 	"burrow/router"
 	"burrow/store"
@@ -37,6 +38,37 @@ func (c claims) Claim(ctx context.Context, name, owner string, ttl time.Duration
 		return auth.ErrTooManyNames
 	}
 	return err
+}
+
+// archive reads the store for the edge.
+type archive struct{ store *store.Store }
+
+func (a archive) Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, Users: users})
+}
+
+func (a archive) PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{After: after, Limit: limit, Users: users})
+}
+
+func (a archive) PageAll(ctx context.Context, before string, limit int) ([]*chat.ChatMessage, bool, error) {
+	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, All: true})
+}
+
+func (a archive) Search(ctx context.Context, q httpapi.SearchQuery) (httpapi.SearchHits, error) {
+	found, err := a.store.Search(ctx, store.SearchQuery(q))
+	if errors.Is(err, store.ErrInvalid) {
+		return httpapi.SearchHits{}, fmt.Errorf("%w: %w", httpapi.ErrBadSearch, err)
+	}
+	hits := httpapi.SearchHits{HasMore: found.HasMore, Behind: found.Behind}
+	for _, h := range found.Hits {
+		marks := make([][2]int, 0, len(h.Marks))
+		for _, m := range h.Marks {
+			marks = append(marks, [2]int{m.Start, m.End})
+		}
+		hits.Messages, hits.Marks = append(hits.Messages, h.Message), append(hits.Marks, marks)
+	}
+	return hits, err
 }
 
 // presenceEvents publishes what the tracker has to say.

@@ -16,7 +16,6 @@ import (
 	"burrow/auth"
 	"burrow/config"
 	"burrow/dlq"
-	"burrow/gen/chat"
 	"burrow/handlers"
 	"burrow/httpapi"
 	"burrow/httpapi/ui"
@@ -117,6 +116,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		Auth:           people,
 		LoginURL:       cfg.Auth.JWT.LoginURL,
 		Archive:        archive{n.store},
+		Search:         archive{n.store},
 		Refs:           n.store,
 		Presence:       n.online,
 		Letters:        n.desk,
@@ -301,19 +301,4 @@ func (n *node) gap(_, function string) {
 	case function == "presence":
 		n.online.Resync()
 	}
-}
-
-// archive reads the store for the edge.
-type archive struct{ store *store.Store }
-
-func (a archive) Page(ctx context.Context, before string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
-	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, Users: users})
-}
-
-func (a archive) PageAfter(ctx context.Context, after string, limit int, users [2]string) ([]*chat.ChatMessage, bool, error) {
-	return a.store.Page(ctx, store.Query{After: after, Limit: limit, Users: users})
-}
-
-func (a archive) PageAll(ctx context.Context, before string, limit int) ([]*chat.ChatMessage, bool, error) {
-	return a.store.Page(ctx, store.Query{Before: before, Limit: limit, All: true})
 }
