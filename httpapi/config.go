@@ -123,7 +123,8 @@ func DefaultAdminConfig() AdminConfig { return AdminConfig{} }
 // Publisher sends messages to their topics.
 type Publisher interface {
 	// Publish returns nil only when the broker has confirmed every message, in
-	// the order given. After an error none, some or all may have been sent.
+	// the order given. After an error none, some or all may have been sent; none
+	// after ErrRefused.
 	Publish(ctx context.Context, msgs ...proto.Message) error
 }
 

@@ -16,6 +16,9 @@ func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
 // cannot be written to without waiting. Before Run only.
 func SetOwnWriters(s *Server) { s.raw = func(net.Conn) syscallConn { return nil } }
 
+// Sends returns how many messages are on their way to the broker.
+func Sends(s *Server) int { return s.publishing.count() }
+
 // Refresh gives proof to the first session that is open on s.
 func Refresh(ctx context.Context, s *Server, proof string) error {
 	s.hub.mu.Lock()

@@ -433,11 +433,13 @@ type fakeBroker struct {
 	err   error
 	hold  chan struct{} // If set, publishes wait for it to be closed.
 	held  chan struct{} // If set, gets one for each publish that waits.
+
+	refuse func(proto.Message) bool // If set, says which messages are no good.
 }
 
 func (b *fakeBroker) Publish(ctx context.Context, msgs ...proto.Message) error {
 	b.mu.Lock()
-	err, hold, held := b.err, b.hold, b.held
+	err, hold, held, refuse := b.err, b.hold, b.held, b.refuse
 	b.mu.Unlock()
 	if hold != nil {
 		held <- struct{}{}
@@ -449,6 +451,9 @@ func (b *fakeBroker) Publish(ctx context.Context, msgs ...proto.Message) error {
 	}
 	if err != nil {
 		return err
+	}
+	if refuse != nil && slices.ContainsFunc(msgs, refuse) {
+		return fmt.Errorf("%w: by a test", httpapi.ErrRefused)
 	}
 	b.mu.Lock()
 	b.calls = append(b.calls, msgs)
@@ -468,6 +473,12 @@ func (b *fakeBroker) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.err = err
+}
+
+func (b *fakeBroker) refuses(refuse func(proto.Message) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuse = refuse
 }
 
 // published returns the kinds of messages of each publish: "task event".

@@ -5,8 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// receive handles one message. Melody calls it for one message after the other, so a
-// connection has one publish in flight, and the reader's socket is the queue for the rest.
+// receive handles one message. Melody calls it for one message after the other.
 func (s *session) receive(opcode byte, data []byte) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -46,14 +45,7 @@ func (s *session) receivePlain(data []byte) {
 		s.refuse(bad, "")
 		return
 	}
-	s.say("", func() {
-		id, now := s.server.ids.next()
-		if bad := s.publish(in.chatMessage(s.user, id, now)); bad != nil {
-			s.answer(bad, "")
-			return
-		}
-		s.took()
-	})
+	s.say(in, "")
 }
 
 // took counts a frame that was fine.
@@ -81,6 +73,7 @@ func (s *session) throttle() *errorBody {
 // refuse answers a frame that the client should not have sent. Whoever keeps sending such
 // frames is closed.
 func (s *session) refuse(bad *errorBody, ref string) {
+	s.awaitSends(0)
 	s.answer(bad, ref)
 	if s.allowance != nil && !s.allowance.refusals.Allow() {
 		s.close(closeRateLimited, reasonRate)

@@ -49,6 +49,7 @@ type Server struct {
 	metrics    *metrics
 	hub        *hub
 	shards     *shards
+	post       *post
 	raw        func(net.Conn) syscallConn // For tests of the way without it.
 	ids        *idClock
 	melody     *melody.Melody
@@ -123,6 +124,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Edge.UpgradeRate > 0 {
 		s.upgrades = newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst)
 	}
+	s.post = newPost(s)
 	s.melody = s.newMelody()
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -369,6 +371,12 @@ func (g *gate) enter(limit int) bool {
 	}
 	g.n++
 	return true
+}
+
+func (g *gate) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.n
 }
 
 func (g *gate) leave() {

@@ -31,6 +31,10 @@ type session struct {
 
 	allowance *allowance // Of what the user may send; nil: no limit.
 
+	sends     int           // Messages on their way to the broker.
+	fewer     chan struct{} // Closed when there are fewer than fewerThan; nil: nobody waits.
+	fewerThan int
+
 	index  int  // In hub.sessions; the hub's.
 	joined bool // In the hub; the reader's.
 

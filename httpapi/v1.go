@@ -41,9 +41,12 @@ func (s *session) receiveV1(data []byte) {
 		s.refuse(bad, ref)
 		return
 	}
+	if send := f.GetSend(); send != nil {
+		s.receiveSend(send, ref)
+		return
+	}
+	s.awaitSends(0)
 	switch f := f.GetFrame().(type) {
-	case *edge.ClientFrame_Send:
-		s.receiveSend(f.Send, ref)
 	case *edge.ClientFrame_Typing:
 		s.receiveTyping(f.Typing)
 	case *edge.ClientFrame_Renew:

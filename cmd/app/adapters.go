@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"burrow/auth"
@@ -89,6 +90,17 @@ func (p presenceEvents) PublishState(ctx context.Context, s presence.State) erro
 
 func (p presenceEvents) PublishRequest(ctx context.Context, node string) error {
 	return p.router.Publish(ctx, &genpresence.StateRequest{Node: node})
+}
+
+// publisher is the router as httpapi.Publisher.
+type publisher struct{ *router.Router }
+
+func (p publisher) Publish(ctx context.Context, msgs ...proto.Message) error {
+	err := p.Router.Publish(ctx, msgs...)
+	if errors.Is(err, router.ErrInvalid) || errors.Is(err, router.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", httpapi.ErrRefused, err)
+	}
+	return err
 }
 
 // replays is the router as dlq.Sender.

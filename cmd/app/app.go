@@ -112,7 +112,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		FlushInterval:  cfg.Presence.FlushInterval,
 		Node:           presenceCfg.Node,
 		ArchivePrivate: cfg.Store.ArchivePrivate,
-		Publisher:      n.router,
+		Publisher:      publisher{n.router},
 		Auth:           people,
 		LoginURL:       cfg.Auth.JWT.LoginURL,
 		Archive:        archive{n.store},
