@@ -8,13 +8,13 @@ ROOTTOOL   := go tool -modfile=tools/go.mod
 FUZZTIME   ?= 30s
 BUILDFLAGS ?= -trimpath
 TESTARGS   ?=
-BENCHARGS  ?= -repeat 3
+BENCHARGS  ?=
 # Race detection and no cache: what counts is the brokers. $(TESTARGS) may narrow it.
 CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTARGS) ./router/routertest
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-writers test-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-writers test-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,11 +58,14 @@ faults: ## Break brokers, links and workers, and print what became of the messag
 bench-brokers: ## Measure every broker beside its raw client
 	go test -run='^$$' -bench=BenchmarkBroker -benchtime=5x -timeout=20m ./router
 
-bench: ## Run the benchmarks
-	go test -run='^$$' -bench=. -benchmem ./...
+bench: ## Measure all of docs/performance.md and write it (CENTRIFUGO=program compares; BENCHARGS="-only idle" measures less)
+	go run ./cmd/bench -cases -pin -repeat 3 -docs docs $(if $(CENTRIFUGO),-centrifugo $(CENTRIFUGO)) $(BENCHARGS)
 
-bench-edge: ## Load a server of its own over WebSockets: the table of the edge in docs/performance.md
-	go run ./cmd/bench -cases -pin $(BENCHARGS)
+bench-edge: ## Load a server of its own over WebSockets and print the table of the edge
+	go run ./cmd/bench -cases -pin -repeat 3 -only '^(1,000|5,000|saturation)' $(BENCHARGS)
+
+bench-go: ## Run the Go benchmarks: messages/s and allocations of each part
+	go test -run='^$$' -bench=. -benchmem ./...
 
 lint: format vet staticcheck lint-messages ## Check formatting, vet, staticcheck and the messages' style
 

@@ -15,6 +15,7 @@ type bench struct {
 	binary  string
 	dir     string // Holds the server that was built; empty: none was.
 	restore func() error
+	brokers map[string]*broker // By driver; started when they are needed.
 	log     io.Writer
 }
 
@@ -23,7 +24,7 @@ func newBench(ctx context.Context, opts options, log io.Writer) (*bench, error) 
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{opts: opts, binary: opts.binary, restore: restore, log: log}
+	b := &bench{opts: opts, binary: opts.binary, restore: restore, log: log, brokers: map[string]*broker{}}
 	if opts.addr != "" || b.binary != "" {
 		return b, nil
 	}
@@ -38,29 +39,99 @@ func newBench(ctx context.Context, opts options, log io.Writer) (*bench, error) 
 }
 
 func (b *bench) close() {
+	for _, broker := range b.brokers {
+		broker.close()
+	}
 	if b.dir != "" {
 		_ = os.RemoveAll(b.dir) // Only a copy of what can be built again.
 	}
 }
 
-// measure puts one load on a server.
-func (b *bench) measure(ctx context.Context, l load) (r result, err error) {
-	addr, pid := b.opts.addr, b.opts.pid
-	var own *server
-	if addr == "" {
+// servers starts what l is a load for: several nodes share a broker and a data directory.
+func (b *bench) servers(ctx context.Context, l load) (started []*server, err error) {
+	if err := b.restore(); err != nil {
+		return nil, err
+	}
+	if l.Protocol == rivalName {
+		s, err := startRival(ctx, b.opts.rival, b.opts.pin, b.log)
+		if err != nil {
+			return nil, err
+		}
+		return []*server{s}, nil
+	}
+	cfg := serverConfig{binary: b.binary, pin: b.opts.pin}
+	if l.Broker != "" {
+		broker, err := b.broker(l.Broker)
+		if err != nil {
+			return nil, err
+		}
+		// A prefix of its own: what was left by the load before is not this one's.
+		cfg.env = append(broker.env(), fmt.Sprintf("BURROW_BROKER_TOPIC_PREFIX=bench-%d", time.Now().UnixNano()))
+	}
+	for range max(1, l.Nodes) {
+		s, err := startServer(ctx, cfg, b.log)
+		if err != nil {
+			return started, err
+		}
+		started = append(started, s)
+		cfg.dir = s.dir
+	}
+	return started, nil
+}
+
+// broker returns the one of driver, which is started when it is first needed, on our half of the
+// CPUs.
+func (b *bench) broker(driver string) (*broker, error) {
+	if b.brokers[driver] == nil {
+		start := func() (err error) { b.brokers[driver], err = startBroker(driver, b.log); return err }
+		if b.opts.pin {
+			if err := pinOurs(); err != nil {
+				return nil, err
+			}
+		}
+		if err := start(); err != nil {
+			delete(b.brokers, driver)
+			return nil, err
+		}
 		if err := b.restore(); err != nil {
+			return nil, err
+		}
+	}
+	return b.brokers[driver], nil
+}
+
+// stopAll ends servers and deletes their data.
+func stopAll(servers []*server) error {
+	var errs []error
+	for _, s := range servers {
+		errs = append(errs, s.stop())
+	}
+	for _, s := range servers {
+		errs = append(errs, s.remove())
+	}
+	return errors.Join(errs...)
+}
+
+// measure puts one load on a server, or on several nodes.
+func (b *bench) measure(ctx context.Context, l load) (r result, err error) {
+	to := target{addrs: []string{b.opts.addr}, pids: []int{b.opts.pid}}
+	var own []*server
+	if b.opts.addr == "" {
+		to = target{}
+		own, err = b.servers(ctx, l)
+		defer func() { err = errors.Join(err, stopAll(own)) }()
+		if err != nil {
 			return r, err
 		}
-		if own, err = startServer(ctx, b.binary, b.opts.pin, b.log); err != nil {
-			return r, err
+		for _, s := range own {
+			to.addrs, to.pids = append(to.addrs, s.addr), append(to.pids, s.cmd.Process.Pid)
 		}
-		addr, pid = own.addr, own.cmd.Process.Pid
 	}
 	r = result{Load: l}
-	c, begun, err := b.drive(ctx, &r, addr, pid)
+	c, begun, err := b.drive(ctx, &r, to)
 	if err == nil && l.Archive {
 		r.Accepted = c.accepted()
-		err = archived(ctx, &r, own, c.run, begun)
+		err = archived(ctx, &r, own[0], c.run, begun)
 	}
 	if c != nil {
 		c.close()
@@ -69,35 +140,55 @@ func (b *bench) measure(ctx context.Context, l load) (r result, err error) {
 			fmt.Fprintln(b.log, "a connection ended:", reason)
 		}
 	}
-	if own == nil {
+	if err != nil || !l.Archive {
 		return r, err
 	}
-	err = errors.Join(err, own.stop())
-	if err == nil && l.Archive {
-		// Once more, now that nobody writes: this is what is kept.
-		r.Archived, r.ArchivedTwice, err = archiveRows(ctx, own.archive(), c.run)
+	// Once more, now that nobody writes: this is what is kept.
+	for _, s := range own {
+		err = errors.Join(err, s.stop())
+	}
+	if err == nil {
+		r.Archived, r.ArchivedTwice, err = archiveRows(ctx, own[0].archive(), c.run)
 		r.ArchiveLost = max(0, r.Accepted-(r.Archived-r.ArchivedTwice))
 	}
-	return r, errors.Join(err, own.remove())
+	return r, err
+}
+
+// target is what a load goes to.
+type target struct {
+	addrs []string
+	pids  []int // 0 is a process that we do not know.
+}
+
+// usage adds up what the processes of a target have used.
+func (t target) usage() (all usage, err error) {
+	for _, pid := range t.pids {
+		u, err := readUsage(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		all.cpu, all.rss, all.peak = all.cpu+u.cpu, all.rss+u.rss, all.peak+u.peak
+	}
+	return all, nil
 }
 
 // drive connects, waits, talks, and measures each. It returns the crowd, still connected, unless
 // nobody could connect, and when the talk began.
-func (b *bench) drive(ctx context.Context, r *result, addr string, pid int) (c *crowd, begun time.Time, err error) {
+func (b *bench) drive(ctx context.Context, r *result, to target) (c *crowd, begun time.Time, err error) {
 	l := r.Load
-	before, err := readUsage(pid)
+	before, err := to.usage()
 	if err != nil {
 		return nil, begun, err
 	}
 	connecting := time.Now()
-	if c, err = connect(ctx, addr, l); err != nil {
+	if c, err = connect(ctx, to.addrs, l); err != nil {
 		return nil, begun, err
 	}
 	r.Connected, r.ConnectWall = len(c.conns), time.Since(connecting).Seconds()
 	if _, err = c.settle(ctx); err != nil {
 		return c, begun, err
 	}
-	settled, err := readUsage(pid)
+	settled, err := to.usage()
 	if err != nil {
 		return c, begun, err
 	}
@@ -105,7 +196,7 @@ func (b *bench) drive(ctx context.Context, r *result, addr string, pid int) (c *
 	if err = pause(ctx, l.Idle); err != nil {
 		return c, begun, err
 	}
-	idle, err := readUsage(pid)
+	idle, err := to.usage()
 	if err != nil {
 		return c, begun, err
 	}
@@ -114,14 +205,27 @@ func (b *bench) drive(ctx context.Context, r *result, addr string, pid int) (c *
 	if l.Idle > 0 {
 		r.IdleCPU = 100 * (idle.cpu - settled.cpu).Seconds() / l.Idle.Seconds()
 	}
+	if l.Newcomers > 0 {
+		if err = c.join(ctx, to.addrs, l.Newcomers); err != nil {
+			return c, begun, err
+		}
+		if _, err = c.settle(ctx); err != nil {
+			return c, begun, err
+		}
+		crowded, err := to.usage()
+		if err != nil {
+			return c, begun, err
+		}
+		r.NewcomerCPU = (crowded.cpu - idle.cpu).Seconds() * 1000 / float64(l.Newcomers)
+	}
 	if l.Publishers == 0 {
 		return c, begun, nil
 	}
-	return c, time.Now(), b.talk(ctx, c, r, pid)
+	return c, time.Now(), b.talk(ctx, c, r, to)
 }
 
 // talk has the publishers publish and measures what that costs, once they are warm.
-func (b *bench) talk(ctx context.Context, c *crowd, r *result, pid int) error {
+func (b *bench) talk(ctx context.Context, c *crowd, r *result, to target) error {
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
 	wait := c.publish(publishing)
@@ -132,15 +236,17 @@ func (b *bench) talk(ctx context.Context, c *crowd, r *result, pid int) error {
 	for _, t := range c.tallies {
 		t.measure(from, from+c.load.Duration)
 	}
-	before, err := readUsage(pid)
+	before, err := to.usage()
+	ours, errOurs := readUsage(os.Getpid())
 	first := sum(c.tallies)
 	if err == nil {
 		err = pause(ctx, c.load.Duration)
 	}
 	last, elapsed := sum(c.tallies), time.Since(c.epoch)-from
-	after, errAfter := readUsage(pid)
+	after, errAfter := to.usage()
+	oursAfter, errOursAfter := readUsage(os.Getpid())
 	stop()
-	if err := errors.Join(err, errAfter, wait()); err != nil {
+	if err := errors.Join(err, errAfter, errOurs, errOursAfter, wait()); err != nil {
 		return err
 	}
 	if err := c.drain(ctx); err != nil {
@@ -151,6 +257,7 @@ func (b *bench) talk(ctx context.Context, c *crowd, r *result, pid int) error {
 	r.DeliveryRate = float64(r.Deliveries) / r.Measured
 	r.AcceptedRate = r.DeliveryRate / float64(len(c.conns))
 	r.CPUPercent = 100 * (after.cpu - before.cpu).Seconds() / r.Measured
+	r.LoadPercent = 100 * (oursAfter.cpu - ours.cpu).Seconds() / r.Measured / float64(ourCPUs())
 	if r.Deliveries > 0 {
 		r.CPUEach = float64((after.cpu - before.cpu).Microseconds()) / float64(r.Deliveries)
 	}

@@ -228,6 +228,9 @@ func TestMessagesAreThoseOfTheProtocol(t *testing.T) {
 	if got := errorsProto(batch); got != 2 {
 		t.Errorf("v1.proto: %d errors found, want 2", got)
 	}
+	if got := acksProto(batch); got != 0 {
+		t.Errorf("v1.proto: %d acks found, want none", got)
+	}
 	errorsProto(batch[:len(batch)-3]) // Must end.
 	if got := errorsJSON([]byte(`{"error":{"code":"unavailable"}}`)); got != 1 {
 		t.Errorf("plain: %d errors found, want 1", got)
@@ -245,17 +248,5 @@ func TestProcIsRead(t *testing.T) {
 		if _, err := parseUsage([]byte(bad), status); err == nil {
 			t.Errorf("%q was taken for a stat", bad)
 		}
-	}
-}
-
-func TestRowsCompareWithTheGoal(t *testing.T) {
-	tc := testCase{name: "n", goals: []goal{
-		cpuEach(6.5),
-		{"deliveries", "%.0f/s", func(r *result) float64 { return r.DeliveryRate }, 100, true},
-	}}
-	got := rows(tc, []result{{CPUEach: 9, DeliveryRate: 99}, {CPUEach: 1, DeliveryRate: 1000}, {CPUEach: 6.5, DeliveryRate: 50}})
-	want := "| n | CPU per delivery | 6.50 µs | ≤ 6.50 µs | met |\n| n | deliveries | 99/s | ≥ 100/s | missed |\n"
-	if got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }

@@ -65,7 +65,11 @@ func dial(ctx context.Context, addr, user string, i int, p protocol) (*conn, err
 func (c *conn) handshake(host, user string) error {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:])
-	request := "GET /ws/" + url.PathEscape(user) + " HTTP/1.1\r\nHost: " + host +
+	path := "/ws/" + url.PathEscape(user)
+	if c.protocol.path != nil {
+		path = c.protocol.path(user)
+	}
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + host +
 		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
 		base64.StdEncoding.EncodeToString(nonce[:]) + "\r\n"
 	if c.protocol.name != "" {
@@ -94,6 +98,9 @@ func (c *conn) handshake(host, user string) error {
 	if got := response.Header.Get("Sec-WebSocket-Protocol"); got != c.protocol.name {
 		return fmt.Errorf("the server chose the protocol %q, not %q: it does not know it", got, c.protocol.name)
 	}
+	if c.protocol.hello != nil {
+		return c.send(c.protocol.op, c.protocol.hello)
+	}
 	return nil
 }
 
@@ -119,6 +126,7 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 	var (
 		now     time.Duration
 		mine    int
+		beats   int // Bytes of them: they are no sign that something happens.
 		control []byte
 		locked  bool
 	)
@@ -149,6 +157,11 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 				refused := c.protocol.errors(payload)
 				c.tally.refused += int64(refused)
 				mine += refused
+				c.tally.acked += int64(c.protocol.acks(payload))
+			}
+			if !known && c.protocol.beat != nil && bytes.Equal(payload, c.protocol.beat) {
+				beats += len(payload) + 2
+				return c.send(op, c.protocol.beat)
 			}
 		case opPing:
 			control = append(control[:0], payload...)
@@ -159,12 +172,12 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 		return nil
 	}
 	for {
-		mine, locked = 0, false
+		mine, beats, locked = 0, 0, false
 		n, err := frames.read(each)
 		if !locked {
 			c.tally.mu.Lock()
 		}
-		c.tally.bytes += int64(n)
+		c.tally.bytes += int64(n - beats)
 		c.tally.mu.Unlock()
 		if mine > 0 && c.returned != nil {
 			c.returned <- mine

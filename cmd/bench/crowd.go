@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type crowd struct {
 	run     uint32
 	epoch   time.Time
 	conns   []*conn
+	others  []*conn // Came later, and only listen: nothing is counted for them.
 	tallies []*tally
 	sent    []atomic.Uint32 // By each publisher.
 	ending  atomic.Bool     // The connections are closed by us.
@@ -42,35 +44,55 @@ func newCrowd(l load) *crowd {
 	return c
 }
 
-// connect opens all connections and reads from them.
-func connect(ctx context.Context, addr string, l load) (*crowd, error) {
+// connect opens all connections, to each address in turn, and reads from them.
+func connect(ctx context.Context, addrs []string, l load) (*crowd, error) {
 	c := newCrowd(l)
+	if err := c.dial(ctx, addrs, 0, l.Connections, c.add); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// join opens n more connections.
+func (c *crowd) join(ctx context.Context, addrs []string, n int) error {
+	c.others = make([]*conn, n)
+	return c.dial(ctx, addrs, len(c.conns), n, func(i int, conn *conn) {
+		conn.tally = c.tallies[i%len(c.tallies)]
+		c.others[i-len(c.conns)] = conn
+		c.listen(conn)
+	})
+}
+
+// dial opens n connections, the first of which is the one with this number, and calls each for
+// every one of them.
+func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each func(i int, conn *conn)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(l.Workers, l.Connections) {
+	for range min(c.load.Workers, n) {
 		workers.Go(func() {
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= l.Connections {
+				if i >= n {
 					return
 				}
-				conn, err := dial(ctx, addr, l.user(i), i, protocols[l.Protocol])
+				i += first
+				conn, err := dial(ctx, addrs[i%len(addrs)], c.load.user(i), i, protocols[c.load.Protocol])
 				if err != nil {
 					cancel(err)
 					return
 				}
-				c.add(i, conn)
+				each(i, conn)
 			}
 		})
 	}
 	workers.Wait()
 	if ctx.Err() != nil {
-		c.close()
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return c, nil
+	return nil
 }
 
 func (c *crowd) add(i int, conn *conn) {
@@ -83,6 +105,11 @@ func (c *crowd) add(i int, conn *conn) {
 		}
 	}
 	c.conns[i] = conn
+	c.listen(conn)
+}
+
+// listen reads from conn until it ends.
+func (c *crowd) listen(conn *conn) {
 	c.readers.Go(func() {
 		err := conn.read(c.epoch, c.run)
 		if conn.returned != nil {
@@ -101,7 +128,7 @@ func (c *crowd) add(i int, conn *conn) {
 // close ends all connections and waits for their readers.
 func (c *crowd) close() {
 	c.ending.Store(true)
-	for _, conn := range c.conns {
+	for _, conn := range slices.Concat(c.conns, c.others) {
 		if conn != nil {
 			conn.Close()
 		}
@@ -219,17 +246,18 @@ func (s *speaker) say(due time.Duration) error {
 	return s.conn.send(s.conn.protocol.op, s.payload)
 }
 
-// drain waits until everybody has everything that was said and not refused, or nothing has come
-// for a while.
+// drain waits until everybody has everything that was said and not refused, and its senders their
+// confirmations, or nothing has come for a while.
 func (c *crowd) drain(ctx context.Context) error {
 	last, changed := int64(-1), time.Now()
 	for {
 		all := sum(c.tallies)
-		if all.deliveries-all.doubled >= c.accepted()*int64(len(c.conns)) {
+		if accepted := c.accepted(); all.deliveries-all.doubled >= accepted*int64(len(c.conns)) &&
+			(all.acked >= accepted || !c.load.confirmed()) {
 			return nil
 		}
-		if all.deliveries != last {
-			last, changed = all.deliveries, time.Now()
+		if all.deliveries+all.acked != last {
+			last, changed = all.deliveries+all.acked, time.Now()
 		} else if time.Since(changed) > drainWait {
 			return nil // What is missing is counted as lost.
 		}
@@ -252,7 +280,7 @@ func (c *crowd) accepted() int64 {
 func (c *crowd) account(r *result) {
 	all := sum(c.tallies)
 	r.Refused, r.Doubled, r.Reordered, r.Closed = all.refused, all.doubled, all.reordered, all.closed
-	r.Accepted = c.accepted()
+	r.Accepted, r.Acked = c.accepted(), all.acked
 	for _, conn := range c.conns {
 		missing := r.Accepted
 		for i := range conn.streams {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -20,13 +21,16 @@ type load struct {
 	Warmup      time.Duration `json:"warmup_ns"`
 	Duration    time.Duration `json:"duration_ns"`
 	Archive     bool          `json:"archive"`
+	Newcomers   int           `json:"newcomers,omitempty"` // Connect when all are idle.
+	Nodes       int           `json:"nodes,omitempty"`     // Servers that share a broker; 0: one.
+	Broker      string        `json:"broker,omitempty"`    // Of a process of its own; empty: what the server has by itself.
 }
 
 func (l *load) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("bench: "+format, args...)) }
 	if _, ok := protocols[l.Protocol]; !ok {
-		bad("-proto: %q is none of plain, v1.json, v1.proto", l.Protocol)
+		bad("-proto: %q is none of plain, v1.json, v1.proto, centrifugo", l.Protocol)
 	}
 	if l.Connections < 1 {
 		bad("-conns is at least 1")
@@ -49,6 +53,12 @@ func (l *load) check() error {
 	if l.Workers < 1 {
 		bad("-workers is at least 1")
 	}
+	if l.Nodes < 0 || l.Nodes > 1 && l.Broker == "" {
+		bad("-nodes is not negative, and several need a -broker")
+	}
+	if l.Broker != "" && l.Broker != "nats" && l.Broker != "redis" && l.Broker != "amqp" {
+		bad("-broker: %q is none of nats, redis, amqp", l.Broker)
+	}
 	if l.Idle < 0 || l.Warmup < 0 || l.Duration <= 0 {
 		bad("-idle and -warmup are not negative, -duration is over 0")
 	}
@@ -63,6 +73,9 @@ func (l *load) user(i int) string {
 	return fmt.Sprintf("user-%05d", i)
 }
 
+// confirmed reports whether the protocol has confirmations.
+func (l *load) confirmed() bool { return strings.HasPrefix(l.Protocol, "v1.") }
+
 // result is what one measurement found. What was not measured is zero.
 type result struct {
 	Load load `json:"load"`
@@ -71,15 +84,18 @@ type result struct {
 	ConnectWall   float64 `json:"connect_seconds"`          // Until the last one was open.
 	ConnectCPU    float64 `json:"connect_cpu_ms"`           // Of the server, for each, until all were quiet.
 	BytesEach     float64 `json:"rss_bytes_per_connection"` // Growth of the server's RSS while idle.
+	NewcomerCPU   float64 `json:"newcomer_cpu_ms"`          // Of the server, for each that came when all were idle.
 	RSSBefore     int64   `json:"rss_before_bytes"`
 	RSSPeak       int64   `json:"rss_peak_bytes"`
 	IdleCPU       float64 `json:"idle_cpu_percent"` // Of one core, while idle.
 	Measured      float64 `json:"measured_seconds"`
 	Accepted      int64   `json:"accepted"` // Messages that came back to their publishers, in all.
+	Acked         int64   `json:"acked"`    // Confirmed by the server; plain has no such frame.
 	AcceptedRate  float64 `json:"accepted_per_second"`
 	Deliveries    int64   `json:"deliveries"` // While measured.
 	DeliveryRate  float64 `json:"deliveries_per_second"`
-	CPUPercent    float64 `json:"cpu_percent"` // Of one core, while measured.
+	CPUPercent    float64 `json:"cpu_percent"`      // Of one core, while measured.
+	LoadPercent   float64 `json:"load_cpu_percent"` // Of what the load itself may use.
 	CPUEach       float64 `json:"cpu_us_per_delivery"`
 	Latency       latency `json:"latency_ms"`
 	Refused       int64   `json:"refused"` // Error frames.
@@ -101,8 +117,22 @@ type latency struct {
 	Max float64 `json:"max"`
 }
 
+// saturated says that the load had no CPU left: the server may be quicker than it looks.
+func (r *result) saturated() bool { return r.LoadPercent >= 90 }
+
+// unconfirmed is how many messages came back to everybody and were not confirmed.
+func (r *result) unconfirmed() int64 {
+	if !r.Load.confirmed() {
+		return 0
+	}
+	return max(0, r.Accepted-r.Acked)
+}
+
 // broken says which promise was not kept; empty: all were.
 func (r *result) broken() string {
+	if r.unconfirmed() > 0 {
+		return fmt.Sprintf("%d messages were not confirmed", r.unconfirmed())
+	}
 	if r.Lost+r.Doubled+r.Reordered+r.Closed+r.ArchiveLost+r.ArchivedTwice == 0 {
 		return ""
 	}

@@ -33,10 +33,12 @@ type options struct {
 	addr    string // Of a server that runs already; empty: start one.
 	pid     int    // Its process, if it is on this machine.
 	binary  string // The server to start; empty: build ./cmd/app.
+	rival   string // A Centrifugo to compare with; empty: none.
 	pin     bool
 	json    string
 	cases   bool
 	only    *regexp.Regexp
+	docs    string // The directory whose performance.md and .json are brought up to date.
 	repeats int
 }
 
@@ -69,13 +71,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
-	var only string
+	var only, target string
 	l := &o.load
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.addr, "addr", "", "`host:port` of a server that runs already, with auth.mode open and without limits; none: start one")
 	f.IntVar(&o.pid, "pid", 0, "the process of that server, for CPU and memory")
 	f.StringVar(&o.binary, "server", "", "the program to start as the server; none: build ./cmd/app")
+	f.StringVar(&target, "target", "", "another server that runs already: `centrifugo=ws://host:port/connection/websocket`, with client.insecure")
+	f.StringVar(&o.rival, "centrifugo", "", "a Centrifugo `program`, which -cases measures in turns with Burrow")
+	f.StringVar(&o.docs, "docs", "", "with -cases: bring performance.md and performance.json in this `directory` up to date")
+	f.IntVar(&l.Nodes, "nodes", 0, "servers that share a broker and the connections; 0: one")
+	f.StringVar(&l.Broker, "broker", "", "start this broker for the servers: nats, redis or amqp; none: theirs")
+	f.IntVar(&l.Newcomers, "newcomers", 0, "connections that come when the others are idle")
 	f.StringVar(&l.Protocol, "proto", "plain", "plain, v1.json or v1.proto")
 	f.IntVar(&l.Connections, "conns", 1000, "connections")
 	f.IntVar(&l.Users, "users", 0, "users who have them; 0: one each")
@@ -106,6 +114,21 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.repeats < 1 {
 		errs = append(errs, errors.New("bench: -repeat is at least 1"))
+	}
+	if target != "" {
+		if o.addr, err = rivalAddress(target); err != nil {
+			errs = append(errs, err)
+		}
+		l.Protocol = rivalName
+	}
+	if l.Protocol == rivalName && o.addr == "" && o.rival == "" {
+		errs = append(errs, errors.New("bench: -proto centrifugo needs a -target that runs, or the program for -centrifugo"))
+	}
+	if o.docs != "" && !o.cases {
+		errs = append(errs, errors.New("bench: -docs goes with -cases"))
+	}
+	if (l.Nodes > 1 || l.Broker != "") && o.addr != "" {
+		errs = append(errs, errors.New("bench: -nodes and -broker start servers; leave -addr out"))
 	}
 	if o.cases && o.addr != "" {
 		errs = append(errs, errors.New("bench: -cases starts its own servers; leave -addr out"))

@@ -51,6 +51,33 @@ func pinStart(start func() error) error {
 	return errors.Join(err, pinThreads(&ours))
 }
 
+// pinOurs gives this process the half of the CPUs that is not the servers'.
+func pinOurs() error {
+	_, ours, err := halves()
+	if err != nil {
+		return err
+	}
+	return pinThreads(&ours)
+}
+
+// ourCPUs returns how many CPUs this process may use.
+func ourCPUs() int {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return runtime.NumCPU()
+	}
+	return set.Count()
+}
+
+// maxFiles returns how many files, and so connections, one process may have open.
+func maxFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Max, 1<<20)) // Go raises what it may use to that.
+}
+
 // keepCPUs returns what gives this process the CPUs back that it has now.
 func keepCPUs() (restore func() error, err error) {
 	var all unix.CPUSet

@@ -13,14 +13,18 @@ type protocol struct {
 	op   byte   // Of the frames of a client.
 	// send adds the frame's payload that says content.
 	send func(b, content []byte) []byte
-	// errors counts the error frames in a payload of the server.
-	errors func(payload []byte) int
+	// errors counts the error frames in a payload of the server, acks those that confirm.
+	errors, acks func(payload []byte) int
+	path         func(user string) string // Of the upgrade; nil: Burrow's.
+	hello        []byte                   // The client's first frame; nil: none.
+	beat         []byte                   // A frame of the server that is sent back; nil: none.
 }
 
 var protocols = map[string]protocol{
-	"plain":    {op: opText, send: sendPlain, errors: errorsJSON},
-	"v1.json":  {name: "burrow.v1.json", op: opText, send: sendJSON, errors: errorsJSON},
-	"v1.proto": {name: "burrow.v1.proto", op: opBinary, send: sendProto, errors: errorsProto},
+	"plain":    {op: opText, send: sendPlain, errors: errorsJSON, acks: func([]byte) int { return 0 }},
+	"v1.json":  {name: "burrow.v1.json", op: opText, send: sendJSON, errors: errorsJSON, acks: acksJSON},
+	"v1.proto": {name: "burrow.v1.proto", op: opBinary, send: sendProto, errors: errorsProto, acks: acksProto},
+	rivalName:  rivalProtocol,
 }
 
 // The content is a marker and x: nothing in it has to be escaped.
@@ -45,6 +49,7 @@ const (
 	sendRef      = 1
 	sendContent  = 2
 	batchFrames  = 1
+	serverAcks   = 5
 	serverErrors = 6
 )
 
@@ -61,10 +66,17 @@ func sendProto(b, content []byte) []byte {
 
 func errorsJSON(payload []byte) int { return bytes.Count(payload, []byte(`{"error":{`)) }
 
-func errorsProto(payload []byte) (found int) {
+func acksJSON(payload []byte) int { return bytes.Count(payload, []byte(`{"ack":{`)) }
+
+func errorsProto(payload []byte) int { return framesProto(payload, serverErrors) }
+
+func acksProto(payload []byte) int { return framesProto(payload, serverAcks) }
+
+// framesProto counts the frames of a batch that are of a kind.
+func framesProto(payload []byte, kind protowire.Number) (found int) {
 	for len(payload) > 0 {
-		number, kind, n := protowire.ConsumeTag(payload)
-		if n < 0 || number != batchFrames || kind != protowire.BytesType {
+		number, wire, n := protowire.ConsumeTag(payload)
+		if n < 0 || number != batchFrames || wire != protowire.BytesType {
 			return found
 		}
 		frame, size := protowire.ConsumeBytes(payload[n:])
@@ -72,7 +84,7 @@ func errorsProto(payload []byte) (found int) {
 			return found
 		}
 		payload = payload[n+size:]
-		if number, _, n := protowire.ConsumeTag(frame); n > 0 && number == serverErrors {
+		if number, _, n := protowire.ConsumeTag(frame); n > 0 && number == kind {
 			found++
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // errBroken is what a measurement ends with that was not delivered as promised.
@@ -33,55 +33,74 @@ func (b *bench) runOne(ctx context.Context, stdout io.Writer) error {
 	return errors.Join(b.writeJSON(stdout, results), broken(results))
 }
 
-// runCases measures the cases and prints what they found beside the goals, as Markdown.
+// runCases measures the cases, prints what they found beside the goals, as Markdown, and brings
+// the documents up to date.
 func (b *bench) runCases(ctx context.Context, stdout io.Writer) error {
-	var all []result
+	report := newReport(b.opts.rival != "")
 	var errs []error
+	all := cases(b.opts.load.Protocol)
 	if b.opts.json != "-" {
-		fmt.Fprint(stdout, "| case | | measured | goal | |\n| --- | --- | ---: | ---: | --- |\n")
+		fmt.Fprint(stdout, tableHead)
 	}
-	for _, tc := range cases(b.opts.load.Protocol) {
+	for _, tc := range all {
 		if !b.opts.only.MatchString(tc.name) {
 			continue
 		}
-		var results []result
-		for range b.opts.repeats {
-			r, err := b.measure(ctx, tc.load)
-			if err != nil {
-				return fmt.Errorf("%s: %w", tc.name, err)
-			}
-			results = append(results, r)
-		}
-		all = append(all, results...)
-		if b.opts.json != "-" {
-			fmt.Fprint(stdout, rows(tc, results))
-		}
-		if err := broken(results); err != nil {
+		found, err := b.runCase(ctx, tc)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", tc.name, err))
 		}
+		if ctx.Err() != nil {
+			return errors.Join(errs...)
+		}
+		if len(found.Samples) == 0 {
+			continue
+		}
+		report.Cases = append(report.Cases, found)
+		if b.opts.json != "-" {
+			fmt.Fprint(stdout, rows(tc, found))
+		}
 	}
-	return errors.Join(append(errs, b.writeJSON(stdout, all))...)
+	if b.opts.docs != "" {
+		errs = append(errs, updateDocs(b.opts.docs, report, all))
+	}
+	return errors.Join(append(errs, b.writeJSON(stdout, report))...)
 }
 
-// rows returns the rows of a case in the table: the median of each number.
-func rows(tc testCase, results []result) string {
-	var out strings.Builder
-	for _, g := range tc.goals {
-		values := make([]float64, len(results))
-		for i := range results {
-			values[i] = g.value(&results[i])
-		}
-		value := median(values)
-		sign, verdict := "≤", "met"
-		if g.atLeast {
-			sign = "≥"
-		}
-		if !g.met(value) {
-			verdict = "missed"
-		}
-		fmt.Fprintf(&out, "| %s | %s | "+g.format+" | %s "+g.format+" | %s |\n", tc.name, g.name, value, sign, g.limit, verdict)
+// runCase measures tc as often as -repeat says, in turns with the rival. An error is that it
+// could not always be measured, or that not everything arrived as promised.
+func (b *bench) runCase(ctx context.Context, tc testCase) (measured, error) {
+	found := measured{Name: tc.name, At: time.Now().UTC().Format("2006-01-02 15:04 MST")}
+	var errs []error
+	repeats := b.opts.repeats
+	if tc.once {
+		repeats = 1
 	}
-	return out.String()
+	for range repeats {
+		got, err := tc.run(ctx, b)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if got != nil {
+			found.Samples = append(found.Samples, got)
+		}
+		if tc.rival == nil || b.opts.rival == "" {
+			continue
+		}
+		// What the rival loses is its own affair, but is told.
+		got, err = tc.rival(ctx, b)
+		if err != nil {
+			fmt.Fprintf(b.log, "bench: %s: %s: %v\n", rivalName, tc.name, err)
+		}
+		if got != nil {
+			found.Rival = append(found.Rival, got)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		found.Broken = err.Error()
+		return found, err
+	}
+	return found, nil
 }
 
 // median returns the middle of values, of which there is at least one.
@@ -104,7 +123,7 @@ func broken(results []result) error {
 }
 
 // writeJSON writes results where -json says.
-func (b *bench) writeJSON(stdout io.Writer, results []result) error {
+func (b *bench) writeJSON(stdout io.Writer, results any) error {
 	if b.opts.json == "" {
 		return nil
 	}
@@ -126,13 +145,16 @@ func writeResult(w io.Writer, r *result) error {
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
 	line("connections", "%d in %.2f s, %.2f ms of CPU each", r.Connected, r.ConnectWall, r.ConnectCPU)
 	line("memory", "%.1f KiB each when idle (%.1f MiB before, %.1f MiB at most)", r.BytesEach/1024, mib(r.RSSBefore), mib(r.RSSPeak))
+	if r.Load.Newcomers > 0 {
+		line("newcomers", "%.2f ms of CPU for each of %d", r.NewcomerCPU, r.Load.Newcomers)
+	}
 	if r.Load.Idle > 0 {
 		line("idle", "%.1f %% of a core", r.IdleCPU)
 	}
 	if r.Load.Publishers > 0 {
 		line("deliveries", "%.0f/s, %d in %.1f s", r.DeliveryRate, r.Deliveries, r.Measured)
-		line("accepted", "%.0f/s, %d in all, %d refused", r.AcceptedRate, r.Accepted, r.Refused)
-		line("CPU", "%.2f µs per delivery, %.0f %% of a core", r.CPUEach, r.CPUPercent)
+		line("accepted", "%.0f/s, %d in all, %d refused, %d confirmed", r.AcceptedRate, r.Accepted, r.Refused, r.Acked)
+		line("CPU", "%.2f µs per delivery, %.0f %% of a core; the load used %.0f %% of its CPUs", r.CPUEach, r.CPUPercent, r.LoadPercent)
 		line("latency", "p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms", r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.Max)
 		line("promises", "%d lost, %d doubled, %d out of order, %d connections ended by the server", r.Lost, r.Doubled, r.Reordered, r.Closed)
 	}

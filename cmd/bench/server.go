@@ -30,40 +30,46 @@ var settings = []string{
 	"BURROW_EDGE_MAX_CONNECTIONS_PER_USER=0",
 }
 
-// server is a Burrow of our own, with a data directory that goes with it.
+// server is one of our own.
 type server struct {
 	addr string
-	dir  string
+	dir  string // Its data.
 	cmd  *exec.Cmd
 	done chan struct{} // Closed when the process has ended.
 	err  error         // What it ended with.
 }
 
-// startServer starts binary and waits until it is open. What it warns of goes to log.
-func startServer(ctx context.Context, binary string, pin bool, log io.Writer) (_ *server, err error) {
-	s := &server{done: make(chan struct{})}
-	if s.dir, err = os.MkdirTemp("", "burrow-bench-"); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			os.RemoveAll(s.dir)
+// serverConfig says how a server is started.
+type serverConfig struct {
+	binary string
+	pin    bool     // To the servers' half of the CPUs.
+	dir    string   // Its data; empty: a directory of its own.
+	env    []string // Stands after our environment, and so wins.
+}
+
+// startServer starts a Burrow and waits until it is open. What it warns of goes to log.
+func startServer(ctx context.Context, cfg serverConfig, log io.Writer) (_ *server, err error) {
+	s := &server{done: make(chan struct{}), dir: cfg.dir}
+	if s.dir == "" {
+		if s.dir, err = os.MkdirTemp("", "burrow-bench-"); err != nil {
+			return nil, err
 		}
-	}()
-	s.cmd = exec.Command(binary)
-	// What stands later in the environment wins: these cannot be chosen.
-	s.cmd.Env = append(append(append([]string{}, settings...), os.Environ()...),
-		"BURROW_DATA_DIR="+s.dir, "BURROW_STORE_DSN=", "BURROW_LOG_FORMAT=json", "BURROW_LOG_LEVEL=info")
+		defer func() {
+			if err != nil {
+				os.RemoveAll(s.dir)
+			}
+		}()
+	}
+	s.cmd = exec.Command(cfg.binary)
+	// What stands later in the environment wins: the last ones cannot be chosen.
+	s.cmd.Env = append(append(append([]string{}, settings...), os.Environ()...), cfg.env...)
+	s.cmd.Env = append(s.cmd.Env, "BURROW_DATA_DIR="+s.dir, "BURROW_STORE_DSN=", "BURROW_LOG_FORMAT=json", "BURROW_LOG_LEVEL=info")
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
-	start := s.cmd.Start
-	if pin {
-		start = func() error { return pinStart(s.cmd.Start) }
-	}
-	if err := start(); err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
+	if err := s.start(cfg.pin); err != nil {
+		return nil, err
 	}
 	open := make(chan string, 1)
 	go func() {
@@ -81,6 +87,18 @@ func startServer(ctx context.Context, binary string, pin bool, log io.Writer) (_
 	case <-ctx.Done():
 		return nil, errors.Join(fmt.Errorf("the server did not open: %w", context.Cause(ctx)), s.stop())
 	}
+}
+
+// start starts the process.
+func (s *server) start(pin bool) error {
+	start := s.cmd.Start
+	if pin {
+		start = func() error { return pinStart(s.cmd.Start) }
+	}
+	if err := start(); err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	return nil
 }
 
 // watch reads the server's log: it finds the address, and passes on what went wrong.

@@ -58,6 +58,7 @@ type tally struct {
 	doubled    int64
 	reordered  int64
 	refused    int64
+	acked      int64
 	closed     int64
 	from, to   time.Duration // Messages that were due within count for the latency.
 	latency    *hdrhistogram.Histogram
@@ -100,6 +101,7 @@ func sum(tallies []*tally) *tally {
 		all.doubled += t.doubled
 		all.reordered += t.reordered
 		all.refused += t.refused
+		all.acked += t.acked
 		all.closed += t.closed
 		all.latency.Merge(t.latency)
 		t.mu.Unlock()
