@@ -118,6 +118,7 @@ type delivered struct {
 
 	// Of the stream that it is in flight in; guarded by its lock.
 	lane     *lane
+	behind   *delivered // the next one in the lane
 	parked   bool
 	attempts int // nacks so far, in this process
 

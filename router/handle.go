@@ -154,7 +154,7 @@ func (r *Router) handle(name string, typ protoreflect.MessageType, fn func(conte
 	r.subs[key] = s
 	r.wm.AddConsumerHandler(key, topic, s, func(msg *message.Message) error {
 		ctx := msg.Context()
-		d := handlingOf(ctx).d
+		d := handlingOf(ctx).delivered()
 		if d.unreadable != nil {
 			return d.unreadable
 		}

@@ -35,7 +35,9 @@ type DeadLetter struct {
 // handling, or "" outside of one.
 func MessageID(ctx context.Context) string {
 	if h := handlingOf(ctx); h != nil {
-		return h.d.msg.UUID
+		if d := h.delivered(); d != nil {
+			return d.msg.UUID
+		}
 	}
 	return ""
 }
@@ -45,6 +47,7 @@ func MessageID(ctx context.Context) string {
 // The time for one attempt is in the context that the subscriber gives the message.
 func (r *Router) chain(topic, function string, cfg FunctionConfig) []message.HandlerMiddleware {
 	return []message.HandlerMiddleware{
+		inTurn,
 		only(function),
 		r.meter(topic, function),
 		r.deadLetter(topic, function, cfg.MaxAttempts),
@@ -94,7 +97,8 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 			ctx := msg.Context()
 			attempt, sent := 1, 0
 			if h := handlingOf(ctx); h != nil {
-				attempt, sent = h.d.attempts+1, h.d.redelivered+1
+				d := h.delivered()
+				attempt, sent = d.attempts+1, d.redelivered+1
 			}
 			var err error
 			if sent < maxDeliveries {

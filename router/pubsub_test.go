@@ -26,7 +26,7 @@ func pubSubSuite(t *testing.T, features tests.Features, open func(t *testing.T) 
 	group := func(t *testing.T, name string) (message.Publisher, message.Subscriber) {
 		drv := open(t)
 		sub := newSubscriber(drv, Task, name, FunctionConfig{Concurrency: 1, Backoff: 200 * time.Millisecond}, context.Background(), slog.New(slog.DiscardHandler), testMetrics(t))
-		sub.keyOf = func(*message.Message) string { return "" }
+		sub.keyOf = func(*message.Message) laneKey { return laneKey{} }
 		sub.drain = time.Second               // the suite closes subscribers with messages in flight
 		t.Cleanup(func() { _ = sub.Close() }) // the suite leaves some open; never fails
 		return testPublisher{drv, Task}, sub
