@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -46,6 +44,7 @@ type redisDriver struct {
 	stop     context.CancelFunc
 	tidying  sync.WaitGroup
 	limits   redisLimits
+	outbox   redisOutbox
 	mu       sync.Mutex
 	topics   map[string]*redisTopic // tasks seen by this process
 	warnOnce sync.Once
@@ -141,65 +140,8 @@ func (d *redisDriver) ping(ctx context.Context) error { return d.rdb.Ping(ctx).E
 func (d *redisDriver) close() error {
 	d.stop()
 	d.tidying.Wait()
+	d.outbox.writing.Wait() // bounded by the publishers' time
 	return errors.Join(d.rdb.Close(), d.readers.Close())
-}
-
-func (d *redisDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
-	if delivery == Task {
-		if err := d.admit(ctx, topic); err != nil {
-			return err
-		}
-	}
-	entries := make([]*redis.XAddArgs, len(msgs))
-	for i, msg := range msgs {
-		fields, err := redisEncode(topic, msg)
-		if err != nil {
-			return err
-		}
-		entries[i] = &redis.XAddArgs{Stream: topic, Values: fields}
-		if delivery == Event {
-			entries[i].MaxLen, entries[i].Approx = redisEventLength, true
-		}
-	}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		unsent, err := d.add(ctx, entries)
-		if err == nil || !unsent || !sleep(ctx, jitter(wait)) {
-			return err
-		}
-	}
-}
-
-// add stores entries in one go. It tells if nothing was stored for certain, so
-// that trying again doubles nothing.
-func (d *redisDriver) add(ctx context.Context, entries []*redis.XAddArgs) (unsent bool, err error) {
-	if len(entries) == 1 { // the common case spares the pipeline
-		err = d.rdb.XAdd(ctx, entries[0]).Err()
-		return redisUnsent(err), err
-	}
-	pipe := d.rdb.Pipeline()
-	for _, e := range entries {
-		pipe.XAdd(ctx, e)
-	}
-	cmds, err := pipe.Exec(ctx)
-	unsent = true
-	for _, cmd := range cmds {
-		if err == nil {
-			err = cmd.Err()
-		}
-		unsent = unsent && redisUnsent(cmd.Err())
-	}
-	return unsent, err
-}
-
-// redisUnsent tells if err proves that the server did not carry out the command.
-func redisUnsent(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" || redisStarting(err)
-}
-
-// redisStarting tells if the server answered that it is not there yet.
-func redisStarting(err error) bool {
-	return err != nil && (redis.IsLoadingError(err) || redis.IsMasterDownError(err) || redis.IsMaxClientsError(err))
 }
 
 // admit refuses a task when too many wait. The length is some seconds old, so the
@@ -320,18 +262,4 @@ func (d *redisDriver) tidy(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	return redisTidy.Run(ctx, d.rdb, []string{topic}, d.limits.goneAfter.Milliseconds()).Err()
-}
-
-// redisEncode returns the fields of msg in the wire format of watermill-redisstream,
-// always in the same order, for then Redis keeps their names but once.
-func redisEncode(topic string, msg *message.Message) ([]any, error) {
-	values, err := redisstream.DefaultMarshallerUnmarshaller{}.Marshal(topic, msg)
-	if err != nil {
-		return nil, err
-	}
-	fields := make([]any, 0, 2*len(values))
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		fields = append(fields, name, values[name])
-	}
-	return fields, nil
 }
