@@ -15,6 +15,38 @@ type allowance struct {
 	sessions int           // That use it.
 }
 
+// throttle takes a token for one frame, or returns what to tell a client that has none.
+func (a *allowance) throttle() *errorBody {
+	if a == nil {
+		return nil
+	}
+	now := time.Now()
+	r := a.frames.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait <= 0 {
+		return nil
+	}
+	r.CancelAt(now)
+	return limited(wait, "too many messages; this one was not sent: wait a moment and send it again")
+}
+
+// limited tells a client to come back later.
+func limited(wait time.Duration, message string) *errorBody {
+	return &errorBody{Code: codeRateLimited, Message: message, RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds()}
+}
+
+// refused counts a frame that is refused, and reports whether that is still bearable.
+func (a *allowance) refused() bool { return a == nil || a.refusals.Allow() }
+
+// untilHeard returns how long until one more frame may be refused.
+func (a *allowance) untilHeard() time.Duration {
+	if a == nil {
+		return 0
+	}
+	missing := 1 - a.refusals.Tokens()
+	return max(0, time.Duration(missing/float64(a.refusals.Limit())*float64(time.Second)))
+}
+
 func (a *allowance) isFull(now time.Time) bool {
 	return a.frames.TokensAt(now) >= float64(a.frames.Burst()) && a.refusals.TokensAt(now) >= float64(a.refusals.Burst())
 }
@@ -59,6 +91,13 @@ func (l *allowances) leave(user string, a *allowance) {
 	if a.sessions--; a.sessions == 0 && a.isFull(time.Now()) {
 		delete(l.users, user)
 	}
+}
+
+// knows reports whether user is connected, or was lately.
+func (l *allowances) knows(user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.users[user] != nil
 }
 
 // sweep forgets some of those who are gone and have everything back. It looks at more of them than

@@ -35,41 +35,14 @@ func (s *Server) connect(c echo.Context) error {
 	if err := checkUpgrade(r); err != nil {
 		return err
 	}
-	if !s.originAllowed(r) {
-		return errForeignOrigin
-	}
-	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("connections", wait+rand.N(refusedSpread))
-	}
-	var expires time.Time
-	if s.cfg.Auth.Mode() != auth.ModeOpen {
-		session, err := s.verify(c)
-		if err != nil {
-			return err
-		}
-		if session.Name != user {
-			return errOtherName
-		}
-		expires = session.Expires
-	}
-	select {
-	case <-s.seeded:
-	default:
-		return errStarting
-	}
-	if !s.connections.enter(s.cfg.Edge.MaxConnections) {
-		if s.draining.Load() {
-			return errDraining
-		}
-		return errFull
-	}
-	conn, buffered, err := c.Response().Hijack()
+	user, expires, err := s.admit(c, user)
 	if err != nil {
-		s.connections.leave()
-		return fmt.Errorf("httpapi: hijack: %w", err)
+		return err
 	}
-	c.Response().Committed = true
-
+	conn, buffered, err := s.hijack(c)
+	if err != nil {
+		return err
+	}
 	// Only what the upgrade looks at: the request itself would stay in memory until the end
 	// of the session.
 	upgrade := &http.Request{Method: http.MethodGet, Host: r.Host, URL: &url.URL{Path: "/"}, Header: http.Header{}}
@@ -88,6 +61,54 @@ func (s *Server) connect(c echo.Context) error {
 		})
 	}()
 	return nil
+}
+
+// admit decides whether who asks may open a connection as user, or if that is empty as whom they are
+// signed in as. It returns as whom, and until when.
+func (s *Server) admit(c echo.Context, user string) (string, time.Time, error) {
+	var expires time.Time
+	if !s.originAllowed(c.Request()) {
+		return "", expires, errForeignOrigin
+	}
+	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
+		return "", expires, s.tooMany("connections", wait+rand.N(refusedSpread))
+	}
+	if s.cfg.Auth.Mode() != auth.ModeOpen {
+		session, err := s.verify(c)
+		if err != nil {
+			return "", expires, err
+		}
+		if user != "" && session.Name != user {
+			return "", expires, errOtherName
+		}
+		user, expires = session.Name, session.Expires
+	}
+	if user == "" {
+		return "", expires, errInvalidClientID
+	}
+	select {
+	case <-s.seeded:
+		return user, expires, nil
+	default:
+		return "", expires, errStarting
+	}
+}
+
+// hijack takes the connection from net/http and counts it: it is left with connections.leave.
+func (s *Server) hijack(c echo.Context) (net.Conn, *bufio.ReadWriter, error) {
+	if !s.connections.enter(s.cfg.Edge.MaxConnections) {
+		if s.draining.Load() {
+			return nil, nil, errDraining
+		}
+		return nil, nil, errFull
+	}
+	conn, buffered, err := c.Response().Hijack()
+	if err != nil {
+		s.connections.leave()
+		return nil, nil, fmt.Errorf("httpapi: hijack: %w", err)
+	}
+	c.Response().Committed = true
+	return conn, buffered, nil
 }
 
 // checkUpgrade reports whether r is a WebSocket handshake that will succeed.

@@ -15,9 +15,10 @@ import (
 type dialect uint8
 
 const (
-	plain   dialect = iota // One flat JSON object in a frame.
-	v1JSON                 // The messages of edge.v1, as JSON in text frames.
-	v1Proto                // The same in binary frames.
+	plain    dialect = iota // One flat JSON object in a frame.
+	v1JSON                  // The messages of edge.v1, as JSON in text frames.
+	v1Proto                 // The same in binary frames.
+	v1Events                // The same, as JSON in Server-Sent Events: see events.go.
 	dialects
 )
 
@@ -60,10 +61,16 @@ const (
 	batchClose = `]}`
 )
 
-// encode returns f as a complete WebSocket frame, with a batch of its own. Plain has no such
-// frames.
+// joins reports whether frames that leave together become one batch.
+func (d dialect) joins() bool { return d == v1JSON || d == v1Proto }
+
+// encode returns f as a complete WebSocket frame, or event, with a batch of its own. Plain has no
+// such frames.
 func (d dialect) encode(f *edge.ServerFrame) frame {
-	if d == v1JSON {
+	switch d {
+	case v1Events:
+		return encodeEvent(f)
+	case v1JSON:
 		payload := appendJSON([]byte(batchOpen), f.ProtoReflect())
 		return newFrame(opText, append(payload, batchClose...))
 	}
@@ -107,6 +114,22 @@ func (d dialect) join(b []byte, frames []frame) []byte {
 		b = append(b, batchClose...)
 	}
 	return b
+}
+
+// ping returns what says that the connection lives.
+func (d dialect) ping() frame {
+	if d == v1Events {
+		return commentEvent
+	}
+	return pingFrame
+}
+
+// closing returns what ends a connection.
+func (d dialect) closing(code int, reason string) frame {
+	if d == v1Events {
+		return closeEvent(code, reason)
+	}
+	return closeFrame(code, reason)
 }
 
 // decode reads what a client of v1 sent. Fields that are not known are ignored, so that newer

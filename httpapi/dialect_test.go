@@ -69,6 +69,12 @@ func TestV1FramesAreGolden(t *testing.T) {
 		golden(t, "v1/"+name+".json", v1JSON.encode(f).payload())
 		golden(t, "v1/"+name+".proto", v1Proto.encode(f).payload())
 	}
+	for _, name := range []string{"welcome", "chat", "presence", "status", "typing"} {
+		golden(t, "v1/"+name+".events", v1Events.encode(serverFrames[name]))
+	}
+	golden(t, "v1/close_restart.events", v1Events.closing(closeRestart, "retry-ms=1234"))
+	golden(t, "v1/close_slow.events", v1Events.closing(closeTryLater, reasonSlow))
+	golden(t, "v1/ping.events", v1Events.ping())
 	batch := []frame{v1JSON.encode(serverFrames["ack"]), v1JSON.encode(serverFrames["pong"])}
 	golden(t, "v1/batch.json", frame(v1JSON.join(nil, batch)).payload())
 	batch = []frame{v1Proto.encode(serverFrames["ack"]), v1Proto.encode(serverFrames["pong"])}

@@ -26,3 +26,10 @@ func Refresh(ctx context.Context, s *Server, proof string) error {
 	s.hub.mu.Unlock()
 	return sess.refresh(ctx, proof)
 }
+
+// Posting returns how many requests of user are going on.
+func Posting(s *Server, user string) int {
+	s.posting.mu.Lock()
+	defer s.posting.mu.Unlock()
+	return s.posting.users[user]
+}

@@ -50,12 +50,21 @@ type post struct {
 // lane has two stages, and a message leaves the first one only behind those before it.
 type lane struct{ claims, publishes batcher[*letter] }
 
+// sender waits for what becomes of what it says: a session, or a request.
+type sender interface {
+	// told hears the end of x, once, and that the gate of publishes is to be left.
+	told(x *letter)
+	// broken hears of a bug, which only the sender is to feel.
+	broken()
+}
+
 // letter is one message on its way.
 type letter struct {
-	session *session
-	in      incoming
-	ref     string // Of v1; plain messages have none.
-	began   time.Time
+	from  sender
+	user  string
+	in    incoming
+	ref   string // Of v1; plain messages have none.
+	began time.Time
 
 	// What the first stage finds out. (Plain messages have no need of it.)
 	id   string
@@ -81,17 +90,24 @@ func (s *session) say(in incoming, ref string) {
 	s.server.post.room(s)
 	if !s.server.publishing.enter(0) {
 		s.awaitSends(0)
-		s.answer(&errorBody{Code: codeUnavailable, Message: "the server is restarting; this message was not sent: send it again after you have reconnected"}, ref)
+		s.answer(errorStopping, ref)
 		return
 	}
 	s.mu.Lock()
 	s.sends++
 	s.mu.Unlock()
-	p := s.server.post
-	l := &p.lanes[maphash.String(p.seed, s.user)%postLanes]
-	x := &letter{session: s, in: in, ref: ref, began: time.Now()}
-	if s.dialect == plain {
-		x.id, x.at = s.server.ids.next()
+	s.server.post.add(&letter{from: s, user: s.user, in: in, ref: ref}, s.dialect == plain)
+}
+
+// errorStopping answers what came too late.
+var errorStopping = &errorBody{Code: codeUnavailable, Message: "the server is restarting; this message was not sent: send it again after you have reconnected"}
+
+// add takes x, for which the gate of publishes was entered. Without a ref every message is another one.
+func (p *post) add(x *letter, noRef bool) {
+	x.began = time.Now()
+	l := &p.lanes[maphash.String(p.seed, x.user)%postLanes]
+	if noRef {
+		x.id, x.at = p.server.ids.next()
 		l.publishes.add(x)
 	} else {
 		l.claims.add(x)
@@ -122,22 +138,32 @@ func (s *session) awaitSends(n int) {
 }
 
 // tell says to the sender what became of x.
-func (x *letter) tell() {
-	s := x.session
+func (p *post) tell(x *letter) {
 	x.done = true
+	p.server.metrics.published.Observe(time.Since(x.began).Seconds())
+	x.from.told(x)
+}
+
+// told answers the client.
+func (s *session) told(x *letter) {
 	defer s.sent()
 	defer s.server.post.recover(x)
-	s.metrics.published.Observe(time.Since(x.began).Seconds())
 	if x.bad != nil {
 		s.answer(x.bad, x.ref)
 		return
 	}
 	s.took()
 	if s.dialect != plain {
-		s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_Ack{Ack: &edge.Ack{
-			Ref: x.ref, Id: x.id, SentAt: timestamppb.New(timeOf(x.id)),
-		}}})
+		s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_Ack{Ack: x.ack()}})
 	}
+}
+
+// broken ends the session.
+func (s *session) broken() { s.close(closeInternal, "internal error") }
+
+// ack confirms x.
+func (x *letter) ack() *edge.Ack {
+	return &edge.Ack{Ref: x.ref, Id: x.id, SentAt: timestamppb.New(timeOf(x.id))}
 }
 
 // sent notes that one message less is on its way.
@@ -168,9 +194,9 @@ func (p *post) claim(batch []*letter, l *lane) {
 			defer p.recover(x)
 			fresh := x.id
 			key, _ := parseID(x.ref)
-			id, err := p.server.cfg.Refs.ClaimRef(ctx, x.session.user, x.in.key(key), fresh)
+			id, err := p.server.cfg.Refs.ClaimRef(ctx, x.user, x.in.key(key), fresh)
 			if err != nil {
-				x.session.unsent("claim the ref of a message", fresh, err)
+				p.server.unsent("claim the ref of a message", x.user, fresh, err)
 				x.bad = &errorBody{Code: codeUnavailable, Message: "the message could not be sent; send it again in a moment, with the same ref"}
 				return
 			}
@@ -188,7 +214,7 @@ func (p *post) publish(batch []*letter) {
 	defer func() {
 		for _, x := range batch {
 			if !x.done {
-				x.tell()
+				p.tell(x)
 			}
 		}
 	}()
@@ -203,12 +229,12 @@ func (p *post) publish(batch []*letter) {
 	if len(send) > 1 && errors.Is(err, ErrRefused) {
 		// For one of them, which must not keep the others.
 		for _, x := range send {
-			x.fail(p.together([]*letter{x}))
+			p.fail(x, p.together([]*letter{x}))
 		}
 		return
 	}
 	for _, x := range send {
-		x.fail(err)
+		p.fail(x, err)
 	}
 }
 
@@ -221,7 +247,7 @@ func (p *post) together(batch []*letter) error {
 	msgs := make([]proto.Message, 0, 2*len(batch))
 	events := make([]*chat.ChatMessage, len(batch))
 	for i, x := range batch {
-		m := x.in.chatMessage(x.session.user, x.id, x.at)
+		m := x.in.chatMessage(x.user, x.id, x.at)
 		m.Ref, _ = parseID(x.ref)
 		if m.GetToUser() == "" || p.server.cfg.ArchivePrivate {
 			msgs = append(msgs, &tasks.ArchiveMessage{Message: m})
@@ -237,15 +263,15 @@ func (p *post) together(batch []*letter) error {
 }
 
 // fail notes that x could not be published, if there is an error.
-func (x *letter) fail(err error) {
+func (p *post) fail(x *letter, err error) {
 	if err == nil {
 		return
 	}
-	x.session.unsent("publish", x.id, err)
+	p.server.unsent("publish", x.user, x.id, err)
 	x.bad = &errorBody{Code: codeUnavailable, Message: "the message could not be sent; try again in a moment"}
 }
 
-// recover ends the sessions of batch after a panic, instead of the process.
+// recover fails batch after a panic, instead of the process.
 func (p *post) recover(batch ...*letter) {
 	v := recover()
 	if v == nil {
@@ -255,14 +281,14 @@ func (p *post) recover(batch ...*letter) {
 	p.server.log.Error("send: panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	for _, x := range batch {
 		x.bad = &errorBody{Code: codeInternal, Message: "internal error"}
-		x.session.close(closeInternal, "internal error")
+		x.from.broken()
 	}
 }
 
 // unsent logs that a message could not be sent.
-func (s *session) unsent(what, id string, err error) {
-	s.server.logPublish.Do(func() {
-		s.server.log.Warn(what, slog.String("id", id), slog.String("user", s.user), slog.Any("error", err))
+func (s *Server) unsent(what, user, id string, err error) {
+	s.logPublish.Do(func() {
+		s.log.Warn(what, slog.String("id", id), slog.String("user", user), slog.Any("error", err))
 	})
 }
 

@@ -36,7 +36,7 @@ func (s *session) receive(opcode byte, data []byte) {
 
 // receivePlain handles a frame of the plain protocol.
 func (s *session) receivePlain(data []byte) {
-	if bad := s.throttle(); bad != nil {
+	if bad := s.allowance.throttle(); bad != nil {
 		s.refuse(bad, "")
 		return
 	}
@@ -51,31 +51,12 @@ func (s *session) receivePlain(data []byte) {
 // took counts a frame that was fine.
 func (s *session) took() { s.metrics.received.WithLabelValues("ok").Inc() }
 
-// throttle takes a token for one frame, or returns what to tell a client that has none.
-func (s *session) throttle() *errorBody {
-	if s.allowance == nil {
-		return nil
-	}
-	now := time.Now()
-	r := s.allowance.frames.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait <= 0 {
-		return nil
-	}
-	r.CancelAt(now)
-	return &errorBody{
-		Code:         codeRateLimited,
-		Message:      "too many messages; this one was not sent: wait a moment and send it again",
-		RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds(),
-	}
-}
-
 // refuse answers a frame that the client should not have sent. Whoever keeps sending such
 // frames is closed.
 func (s *session) refuse(bad *errorBody, ref string) {
 	s.awaitSends(0)
 	s.answer(bad, ref)
-	if s.allowance != nil && !s.allowance.refusals.Allow() {
+	if !s.allowance.refused() {
 		s.close(closeRateLimited, reasonRate)
 	}
 }

@@ -11,16 +11,20 @@ import (
 
 // receiveSend says what a client of v1 sent, once however often it comes, and confirms it.
 func (s *session) receiveSend(send *edge.Send, ref string) {
-	if _, ok := parseID(send.GetRef()); !ok {
-		s.refuse(badFrame(`"ref" must be a UUID that you make for the message, as 01234567-89ab-4cde-8f01-23456789abcd`), ref)
-		return
-	}
-	in, bad := compose(send.GetContent(), send.GetToUser(), s.server.cfg.Edge.MaxContentBytes)
+	in, bad := s.server.readSend(send)
 	if bad != nil {
 		s.refuse(bad, ref)
 		return
 	}
 	s.say(in, ref)
+}
+
+// readSend returns what send says.
+func (s *Server) readSend(send *edge.Send) (incoming, *errorBody) {
+	if _, ok := parseID(send.GetRef()); !ok {
+		return incoming{}, badFrame(`"ref" must be a UUID that you make for the message, as 01234567-89ab-4cde-8f01-23456789abcd`)
+	}
+	return compose(send.GetContent(), send.GetToUser(), s.cfg.Edge.MaxContentBytes)
 }
 
 // key returns what stands for in under ref. Another text with the same ref has another one, and

@@ -59,6 +59,7 @@ type Server struct {
 	failures   *hostLimiter // Proofs of a name that are worth nothing.
 	upgrades   *hostLimiter // Nil: none.
 	allowances allowances
+	posting    posting
 	searchers  *hostLimiter
 	searching  chan struct{} // Holds one for each search under way.
 	http       *http.Server
@@ -154,6 +155,9 @@ func (s *Server) handler() http.Handler {
 		{read, "/", s.index},
 		{read, "/ui/*", s.static},
 		{[]string{http.MethodGet}, "/ws/*", s.connect},
+		{[]string{http.MethodGet}, "/events", s.events},
+		{[]string{http.MethodPost}, "/api/messages", s.postMessage},
+		{[]string{http.MethodPost}, "/api/typing", s.postTyping},
 		{[]string{http.MethodGet}, "/api/history", s.history},
 		{[]string{http.MethodGet}, "/api/search", s.search},
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},

@@ -17,7 +17,7 @@ const (
 	reasonRate    = "too many refused frames: slow down"
 )
 
-// session is one WebSocket of a user. It has a reader (melody's, which runs in the
+// session is one WebSocket of a user, or what stands in for one (see events.go). It has a reader (melody's, which runs in the
 // session's own goroutine and calls receive); a shard writes for it, or, while the socket takes
 // less than there is, a goroutine of its own. Its life: run, open, receive for each
 // message, close by either side, finish.
@@ -263,7 +263,7 @@ func (s *session) closeLocked(code int, reason string, drop bool) {
 	s.metrics.closed(closeLabel(code))
 	now := time.Now()
 	s.closing = true
-	s.closeFrame = closeFrame(code, reason)
+	s.closeFrame = s.dialect.closing(code, reason)
 	s.closeBy = now.Add(closeTimeout)
 	if drop {
 		s.queue.drop()

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -120,7 +119,7 @@ func setCookie(c echo.Context, name string, session auth.Session, value string) 
 // readName reads the name from the body of a sign-in.
 func readName(c echo.Context) (string, error) {
 	r := c.Request()
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+	if !isJSON(r) {
 		return "", errNotJSON
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxSignInBody))

@@ -23,30 +23,37 @@ const (
 // receiveTyping tells others that the session's user is writing. What does not get there is not
 // missed, and so it has no answer.
 func (s *session) receiveTyping(t *edge.Typing) {
-	to := t.GetToUser()
+	if bad := s.server.isTyping(s.user, t.GetToUser()); bad != nil {
+		s.refuse(bad, "")
+		return
+	}
+	s.took()
+}
+
+// isTyping tells to, or everyone if that is empty, that user is writing.
+func (s *Server) isTyping(user, to string) *errorBody {
 	if to == everyone {
 		to = ""
 	}
 	if to != "" {
 		name, err := auth.ValidName(to)
 		if err != nil {
-			s.refuse(&errorBody{Code: codeInvalidUser, Message: `"to_user" is not a user's name; ` + nameRule}, "")
-			return
+			return &errorBody{Code: codeInvalidUser, Message: `"to_user" is not a user's name; ` + nameRule}
 		}
 		to = name
 	}
-	s.took()
 	now := time.Now()
-	if !s.server.hub.mayType(s.user, now) || !s.server.publishing.enter(0) {
-		return
+	if !s.hub.mayType(user, now) || !s.publishing.enter(0) {
+		return nil
 	}
-	defer s.server.publishing.leave()
-	ctx, cancel := context.WithTimeout(s.server.ctx, typingTimeout)
+	defer s.publishing.leave()
+	ctx, cancel := context.WithTimeout(s.ctx, typingTimeout)
 	defer cancel()
-	err := s.server.cfg.Publisher.Publish(ctx, &chat.Typing{Sender: s.user, ToUser: to, SentAt: timestamppb.New(now)})
+	err := s.cfg.Publisher.Publish(ctx, &chat.Typing{Sender: user, ToUser: to, SentAt: timestamppb.New(now)})
 	if err != nil {
-		s.server.log.Debug("typing", "user", s.user, "error", err)
+		s.log.Debug("typing", "user", user, "error", err)
 	}
+	return nil
 }
 
 // mayType reports whether user may be said to be writing again.
@@ -55,6 +62,9 @@ func (h *hub) mayType(user string, now time.Time) bool {
 	defer h.mu.Unlock()
 	if now.Sub(h.typed[user]) < typingGap {
 		return false
+	}
+	if len(h.typed) > 2*len(h.users)+1024 {
+		clear(h.typed) // Of people without a connection here; some are told of a little too often.
 	}
 	h.typed[user] = now
 	return true

@@ -27,7 +27,7 @@ const (
 func (s *session) receiveV1(data []byte) {
 	f, bad := s.dialect.decode(data)
 	if bad != nil {
-		if full := s.throttle(); full != nil {
+		if full := s.allowance.throttle(); full != nil {
 			bad = full
 		}
 		s.refuse(bad, "")
@@ -37,7 +37,7 @@ func (s *session) receiveV1(data []byte) {
 	if len(ref) > maxRef {
 		ref = "" // Nobody is sent back what is longer than anything that is a ref.
 	}
-	if bad := s.throttle(); bad != nil {
+	if bad := s.allowance.throttle(); bad != nil {
 		s.refuse(bad, ref)
 		return
 	}
@@ -75,7 +75,7 @@ func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
 	if err != nil {
 		e := asAPIError(err)
 		if s.server.ctx.Err() == nil {
-			s.unsent("history", "", err)
+			s.server.unsent("history", s.user, "", err)
 		}
 		s.answer(&errorBody{Code: e.code, Message: e.message}, ref)
 		return

@@ -75,7 +75,7 @@ func (o *outbox) take(b *batch) {
 		o.pong = nil
 	}
 	if o.ping {
-		b.add(pingFrame)
+		b.add(b.dialect.ping())
 		o.ping = false
 	}
 	for o.head < len(o.frames) {
@@ -121,7 +121,7 @@ func (b *batch) bytes() []byte {
 	}
 	b.joined = b.joined[:0]
 	for i, n := 0, 0; i < len(b.frames); i += n {
-		for n = 1; b.dialect != plain && b.frames[i].isData() && i+n < len(b.frames) && b.frames[i+n].isData(); {
+		for n = 1; b.dialect.joins() && b.frames[i].isData() && i+n < len(b.frames) && b.frames[i+n].isData(); {
 			n++
 		}
 		if n > 1 {
