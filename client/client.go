@@ -139,7 +139,9 @@ type Conn struct {
 	done    chan struct{} // Closed when everything has ended.
 	out     chan Message
 	events  chan Event
-	welcome bool // There was one: the next connection is another one. Of run alone.
+	welcome bool  // There was one: the next connection is another one. Of run alone.
+	blocked bool  // No WebSocket gets through. Of run alone.
+	next    *link // The WebSocket that takes the place of a fallback. Of probe, and of run when that has ended.
 
 	mu      sync.Mutex
 	err     error // Why it ended.

@@ -65,6 +65,13 @@ func newLink(ctx context.Context, t transport, first *edge.ServerBatch) *link {
 	return l
 }
 
+// abandon ends a connection that is not served.
+func (l *link) abandon() {
+	l.cancel(ErrClosed)
+	l.silent.Stop()
+	l.abort()
+}
+
 // heard notes a sign of life.
 func (l *link) heard() {
 	l.mu.Lock()
@@ -115,6 +122,7 @@ func (c *Conn) serve(l *link) error {
 		}
 	})
 	parts.Go(func() { c.keepSignedIn(l) })
+	parts.Go(func() { c.probe(l) })
 
 	c.take(l, l.first)
 	for l.ctx.Err() == nil {

@@ -24,14 +24,11 @@ func (c *Conn) connect(ctx context.Context) (*link, error) {
 	c.mu.Lock()
 	since := c.inbox.since
 	c.mu.Unlock()
-	s, err := dialSocket(ctx, c.web, since, c.cfg.JSON)
-	if err != nil {
-		if refused := (*Error)(nil); errors.As(err, &refused) && refused.Status == 401 {
-			c.web.denied()
-		}
-		return nil, err
+	l, err := c.open(ctx, since)
+	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Status == 401 {
+		c.web.denied()
 	}
-	return c.begin(ctx, s)
+	return l, err
 }
 
 // begin waits for the first frame of t, and closes t if it does not come before ctx ends.
@@ -79,8 +76,15 @@ func (c *Conn) run(l *link) {
 				c.tooBig(l.size)
 			}
 		}
-		if c.ctx.Err() != nil {
+		if l, c.next = c.next, nil; c.ctx.Err() != nil {
+			if l != nil {
+				l.abandon()
+			}
 			break
+		}
+		if l != nil {
+			c.blocked = false
+			continue
 		}
 		wait, final := retry.after(err)
 		if final {

@@ -103,6 +103,9 @@ func (w *web) url(path string, query url.Values) string {
 	return address
 }
 
+// query returns the parameter that says who one is where nothing proves it.
+func (w *web) query() url.Values { return url.Values{"client_id": {w.user()}} }
+
 // ask sends a request and reads a JSON answer into out.
 func (w *web) ask(ctx context.Context, method, path string, query url.Values, body, out any) error {
 	var sent io.Reader
