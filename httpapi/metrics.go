@@ -72,7 +72,7 @@ func (m *metrics) closed(label string) { m.closes.WithLabelValues(label).Inc() }
 // closeLabel returns code as a label; what a peer makes up is "other".
 func closeLabel(code int) string {
 	switch code {
-	case 1000, closeGoingAway, 1002, closeUnsupportedData, closeNoStatus, closeInvalidText, 1009,
+	case 1000, closeGoingAway, closeProtocol, closeUnsupportedData, closeNoStatus, closeInvalidText, closeTooBig,
 		closeInternal, closeRestart, closeTryLater, closeExpired, closeRateLimited:
 		return strconv.Itoa(code)
 	}

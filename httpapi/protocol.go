@@ -19,9 +19,11 @@ import (
 // Close codes, as docs/protocol.md lists them.
 const (
 	closeGoingAway       = 1001
+	closeProtocol        = 1002
 	closeUnsupportedData = 1003
 	closeNoStatus        = 1005 // Never on the wire: a close frame without a code.
 	closeInvalidText     = 1007
+	closeTooBig          = 1009
 	closeInternal        = 1011
 	closeRestart         = 1012
 	closeTryLater        = 1013

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -288,9 +287,8 @@ func (s *session) deadlineLocked(now time.Time) {
 }
 
 // edgeConn is the socket as gorilla and melody see it. Until the upgrade is done it is the
-// socket; from then on the session owns it: what they write becomes a request to the
-// session's writer, so that nothing falls into the middle of a frame and nobody moves
-// the writer's deadline, and closing is the session's business.
+// socket; from then on the session owns it: what they write goes nowhere, so that nothing falls into
+// the middle of a frame, they do not move the write deadline, and closing is the session's business.
 type edgeConn struct {
 	net.Conn
 	session *session
@@ -299,18 +297,10 @@ type edgeConn struct {
 	upgraded bool
 }
 
-// Write takes the control frames that gorilla writes by itself: the close frames for a
-// message that is too big (1009) and for breaches of the protocol (1002).
+// Write writes the answer to the upgrade.
 func (c *edgeConn) Write(p []byte) (int, error) {
 	if !c.upgraded {
 		return c.Conn.Write(p)
-	}
-	if len(p) >= 2 && p[0] == 0x80|opClose && int(p[1]) == len(p)-2 {
-		code, reason := closeNoStatus, ""
-		if len(p) >= 4 {
-			code, reason = int(binary.BigEndian.Uint16(p[2:])), string(p[4:])
-		}
-		c.session.close(code, reason)
 	}
 	return len(p), nil
 }

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,4 +69,19 @@ func TestAReaderThatStopsForAWhileMissesNothing(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestAnIdleSessionIsOneGoroutine: the one that reads. Each costs thousands of sessions thousands
+// of stacks.
+func TestAnIdleSessionIsOneGoroutine(t *testing.T) {
+	n := start(t, nil)
+	n.join(t, "first") // What is started once is there now.
+	before := runtime.NumGoroutine()
+	const sessions = 50
+	for i := range sessions {
+		n.rawDial(t, "user"+strconv.Itoa(i), 0)
+	}
+	eventually(t, "one goroutine for each session", func() bool {
+		return n.metric(t, "burrow_edge_sessions") == sessions+1 && runtime.NumGoroutine() <= before+sessions+5
+	})
 }
