@@ -222,8 +222,9 @@ func (w *world) Holds(_ context.Context, name, owner string) (bool, error) {
 	return w.owners[name] == owner, nil
 }
 
-func (w *world) Join(user string)  { w.count(user, 1) }
-func (w *world) Leave(user string) { w.count(user, -1) }
+func (w *world) Join(user string)          { w.count(user, 1) }
+func (w *world) Leave(user string, _ bool) { w.count(user, -1) }
+func (w *world) Away(string, bool)         {}
 
 func (w *world) count(user string, by int) {
 	w.mu.Lock()

@@ -117,12 +117,12 @@ func TestBroadcastCompletesWhatOtherProgramsLeaveOut(t *testing.T) {
 // leases writes down how it is called.
 type leases struct{ calls []string }
 
-func (l *leases) ApplyStatus(user string, online bool, node string, incarnation, version uint64) {
-	l.calls = append(l.calls, fmt.Sprint("status ", user, online, node, incarnation, " ", version))
+func (l *leases) ApplyStatus(user string, online, away bool, node string, incarnation, version uint64) {
+	l.calls = append(l.calls, fmt.Sprint("status ", user, online, away, node, incarnation, " ", version))
 }
 
-func (l *leases) ApplyState(node string, incarnation, version uint64, users []string, leaving bool, part, parts uint32) {
-	l.calls = append(l.calls, fmt.Sprint("state ", node, incarnation, " ", version, users, leaving, part, " ", parts))
+func (l *leases) ApplyState(node string, incarnation, version uint64, users, away []string, leaving bool, part, parts uint32) {
+	l.calls = append(l.calls, fmt.Sprint("state ", node, incarnation, " ", version, users, away, leaving, part, " ", parts))
 }
 
 func (l *leases) ApplyRequest(node string) { l.calls = append(l.calls, "request "+node) }
@@ -131,14 +131,14 @@ func TestPresenceHandsEverythingOn(t *testing.T) {
 	l := &leases{}
 	p := handlers.Presence{Leases: l}
 	err := errors.Join(
-		p.Status(t.Context(), &chat.UserStatus{ClientId: "bob", Online: true, Node: "n", Incarnation: 1, Version: 2}),
-		p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 1, Version: 3, Users: []string{"bob"}, Leaving: true, Part: 4, Parts: 5}),
+		p.Status(t.Context(), &chat.UserStatus{ClientId: "bob", Online: true, Away: true, Node: "n", Incarnation: 1, Version: 2}),
+		p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 1, Version: 3, Users: []string{"ann", "bob"}, Away: []string{"bob"}, Leaving: true, Part: 4, Parts: 5}),
 		p.Request(t.Context(), &presence.StateRequest{Node: "n"}),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"status bobtruen1 2", "state n1 3 [bob] true 4 5", "request n"}
+	want := []string{"status bobtrue truen1 2", "state n1 3 [ann bob] [bob] true 4 5", "request n"}
 	if !slices.Equal(l.calls, want) {
 		t.Errorf("got %q, want %q", l.calls, want)
 	}

@@ -14,20 +14,20 @@ type Presence struct{ Leases Leases }
 // Leases is what Presence needs of the table of leases. The arguments are the
 // fields of the messages.
 type Leases interface {
-	ApplyStatus(user string, online bool, node string, incarnation, version uint64)
-	ApplyState(node string, incarnation, version uint64, users []string, leaving bool, part, parts uint32)
+	ApplyStatus(user string, online, away bool, node string, incarnation, version uint64)
+	ApplyState(node string, incarnation, version uint64, users, away []string, leaving bool, part, parts uint32)
 	ApplyRequest(node string)
 }
 
-// Status takes in that a user came online on a node, or no longer is.
+// Status takes in that a user came online on a node, or is away there, or is gone.
 func (p *Presence) Status(_ context.Context, m *chat.UserStatus) error {
-	p.Leases.ApplyStatus(m.GetClientId(), m.GetOnline(), m.GetNode(), m.GetIncarnation(), m.GetVersion())
+	p.Leases.ApplyStatus(m.GetClientId(), m.GetOnline(), m.GetAway(), m.GetNode(), m.GetIncarnation(), m.GetVersion())
 	return nil
 }
 
 // State takes in who is online on a node.
 func (p *Presence) State(_ context.Context, m *presence.NodeState) error {
-	p.Leases.ApplyState(m.GetNode(), m.GetIncarnation(), m.GetVersion(), m.GetUsers(), m.GetLeaving(), m.GetPart(), m.GetParts())
+	p.Leases.ApplyState(m.GetNode(), m.GetIncarnation(), m.GetVersion(), m.GetUsers(), m.GetAway(), m.GetLeaving(), m.GetPart(), m.GetParts())
 	return nil
 }
 

@@ -97,5 +97,6 @@ func BenchmarkBroadcast(b *testing.B) {
 // joinChannel is a Presence that says when a session has joined.
 type joinChannel chan struct{}
 
-func (c joinChannel) Join(string)  { c <- struct{}{} }
-func (c joinChannel) Leave(string) {}
+func (c joinChannel) Join(string)        { c <- struct{}{} }
+func (c joinChannel) Away(string, bool)  {}
+func (c joinChannel) Leave(string, bool) {}

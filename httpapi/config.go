@@ -144,8 +144,12 @@ type Archive interface {
 // Presence is told about every session that joins or leaves this node. It is
 // called without any lock of this package held and must not block for long.
 type Presence interface {
+	// Join is called when a session of user begins, which is not away.
 	Join(user string)
-	Leave(user string)
+	// Away is called when a session of user is away, or is no longer.
+	Away(user string, away bool)
+	// Leave is called when a session of user ends, which was away or not.
+	Leave(user string, away bool)
 }
 
 // Auth says who is asking. *auth.Auth is one.

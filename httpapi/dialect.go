@@ -148,7 +148,7 @@ func (d dialect) decode(data []byte) (*edge.ClientFrame, *errorBody) {
 	case err != nil:
 		return nil, badFrame("a frame is one edge.v1.ClientFrame")
 	case f.GetFrame() == nil:
-		return nil, badFrame("a frame is one of send, typing, history, ping and renew; this one is none that is known here")
+		return nil, badFrame("a frame is one of send, typing, history, activity, ping and renew; this one is none that is known here")
 	}
 	return f, nil
 }

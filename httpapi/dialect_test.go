@@ -41,11 +41,15 @@ var serverFrames = map[string]*edge.ServerFrame{
 	"chat_private": {Frame: &edge.ServerFrame_Chat{Chat: &edge.Chat{Id: anID, Sender: "alice", Content: "psst", ToUser: "Zoë M", SentAt: at}}},
 	"status":       {Frame: &edge.ServerFrame_Status{Status: &edge.Status{Online: []string{"alice", "bob"}, Offline: []string{"Zoë M"}, Total: 2}}},
 	"presence":     {Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{Users: []string{"alice", "bob"}, Total: 1000}}},
-	"presence_0":   {Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{}}},
-	"ack":          {Frame: &edge.ServerFrame_Ack{Ack: &edge.Ack{Ref: aRef, Id: anID, SentAt: at}}},
-	"error":        errorV1(&errorBody{Code: codeRateLimited, Message: "slow down", RetryAfterMS: 48}, aRef),
-	"error_no_ref": errorV1(badFrame("mend it"), ""),
-	"typing":       {Frame: &edge.ServerFrame_Typing{Typing: &edge.Typing{ClientId: "alice", ToUser: "bob"}}},
+	"status_away": {Frame: &edge.ServerFrame_Status{Status: &edge.Status{
+		Online: []string{"bob"}, Total: 2, Away: []string{"bob"}, Back: []string{"alice"},
+	}}},
+	"presence_away": {Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{Users: []string{"alice", "bob"}, Total: 2, Away: []string{"bob"}}}},
+	"presence_0":    {Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{}}},
+	"ack":           {Frame: &edge.ServerFrame_Ack{Ack: &edge.Ack{Ref: aRef, Id: anID, SentAt: at}}},
+	"error":         errorV1(&errorBody{Code: codeRateLimited, Message: "slow down", RetryAfterMS: 48}, aRef),
+	"error_no_ref":  errorV1(badFrame("mend it"), ""),
+	"typing":        {Frame: &edge.ServerFrame_Typing{Typing: &edge.Typing{ClientId: "alice", ToUser: "bob"}}},
 	"history": {Frame: &edge.ServerFrame_History{History: &edge.History{
 		Messages: []*edge.Chat{aChat, {Id: anID, Sender: "bob", Content: "2", SentAt: at}}, HasMore: true, Ref: "page 1", WithUser: "",
 	}}},
@@ -60,6 +64,7 @@ var clientFrames = map[string]*edge.ClientFrame{
 	"history": {Frame: &edge.ClientFrame_History{History: &edge.HistoryRequest{Before: anID, Limit: 20, WithUser: "bob", Ref: "page 1"}}},
 	"after":   {Frame: &edge.ClientFrame_History{History: &edge.HistoryRequest{After: anID}}},
 	"ping":    {Frame: &edge.ClientFrame_Ping{Ping: &edge.Ping{}}},
+	"away":    {Frame: &edge.ClientFrame_Activity{Activity: &edge.Activity{Away: true}}},
 	"renew":   {Frame: &edge.ClientFrame_Renew{Renew: &edge.Renew{Token: "a.b.c"}}},
 }
 

@@ -66,7 +66,7 @@ func prepare(t *testing.T, change func(*httpapi.Config)) *node {
 	n := &node{
 		broker:   &fakeBroker{},
 		archive:  &fakeArchive{},
-		presence: &fakePresence{users: map[string]int{}},
+		presence: &fakePresence{users: map[string]int{}, gone: map[string]int{}},
 		auth:     &fakeAuth{mode: "open", cookies: map[string]auth.Session{}},
 		registry: prometheus.NewRegistry(),
 		ran:      make(chan error, 1),
@@ -90,7 +90,7 @@ func prepare(t *testing.T, change func(*httpapi.Config)) *node {
 		t.Fatal(err)
 	}
 	n.broker.deliver, n.broker.typing = n.Deliver, n.Typing
-	n.presence.status = n.Status
+	n.presence.status, n.presence.away = n.Status, n.Server.Away
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -560,25 +560,48 @@ func (a *fakeArchive) PageAll(_ context.Context, before string, limit int) ([]*c
 // fakePresence is a tracker of one node without grace.
 type fakePresence struct {
 	status func(string, bool)
+	away   func(string)
 
 	mu    sync.Mutex
 	users map[string]int
+	gone  map[string]int // How many of their sessions are away.
 }
 
 func (p *fakePresence) Join(user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users[user]++; p.users[user] == 1 {
-		p.status(user, true)
-	}
+	p.users[user]++
+	p.tell(user)
 }
 
-func (p *fakePresence) Leave(user string) {
+func (p *fakePresence) Away(user string, away bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if away {
+		p.gone[user]++
+	} else {
+		p.gone[user]--
+	}
+	p.tell(user)
+}
+
+func (p *fakePresence) Leave(user string, away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.users[user]--; p.users[user] == 0 {
 		delete(p.users, user)
-		p.status(user, false)
+	}
+	if away {
+		p.gone[user]--
+	}
+	p.tell(user)
+}
+
+func (p *fakePresence) tell(user string) {
+	if n := p.users[user]; n > 0 && p.gone[user] == n {
+		p.away(user)
+	} else {
+		p.status(user, n > 0)
 	}
 }
 

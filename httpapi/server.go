@@ -62,6 +62,7 @@ type Server struct {
 	posting    posting
 	searchers  *hostLimiter
 	searching  chan struct{} // Holds one for each search under way.
+	people     people
 	http       *http.Server
 
 	reseedAfter time.Duration
@@ -162,6 +163,7 @@ func (s *Server) handler() http.Handler {
 		{[]string{http.MethodGet}, "/api/search", s.search},
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},
 		{[]string{http.MethodPost}, "/api/session", s.signIn},
+		{[]string{http.MethodGet}, "/api/users", s.users},
 		{read, "/healthz", s.healthz},
 		{read, "/readyz", s.readyz},
 	}
@@ -334,9 +336,18 @@ func (s *Server) Deliver(msg *chat.ChatMessage) {
 	s.metrics.deliveries.Add(float64(sessions))
 }
 
-// Status notes that user is online, or is no longer, and tells everyone if that is a change. The
-// presence tracker calls it, for one user one call after the other.
-func (s *Server) Status(user string, online bool) { s.hub.status(user, online) }
+// Status notes that user is online and not away, or is not online, and tells everyone if that is
+// a change. The presence tracker calls it and Away, for one user one call after the other.
+func (s *Server) Status(user string, online bool) {
+	now := absent
+	if online {
+		now = here
+	}
+	s.hub.status(user, now)
+}
+
+// Away notes that user is online and away, and tells everyone who speaks v1 if that is a change.
+func (s *Server) Away(user string) { s.hub.status(user, away) }
 
 // keepFlushing tells v1 sessions of changes of who is online, cfg.FlushInterval after the first
 // of them.

@@ -37,6 +37,7 @@ type session struct {
 
 	index  int  // In hub.sessions; the hub's.
 	joined bool // In the hub; the reader's.
+	away   bool // Nobody is in front of the screen; the reader's.
 
 	queueLimit int
 	slowAfter  time.Duration
@@ -138,7 +139,7 @@ func (s *session) finish() {
 		s.server.hub.leave(s)
 		s.metrics.sessions.Dec()
 		if p := s.server.cfg.Presence; p != nil {
-			p.Leave(s.user)
+			p.Leave(s.user, s.away)
 		}
 	}
 	if !s.conn.upgraded {

@@ -12,13 +12,13 @@ import (
 // maxStatusBytes bounds the names of one status frame, whoever comes at once.
 const maxStatusBytes = 32 << 10
 
-// status notes whether user is online. Sessions are told of all that has changed when flush is
+// status notes how user is there. Sessions are told of all that has changed when flush is
 // called; plain ones at once, if nothing has changed for a while.
-func (h *hub) status(user string, online bool) {
+func (h *hub) status(user string, now standing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := h.crowd.note(user, online)
-	if h.news.note(&h.roster, user, online) {
+	first := h.crowd.note(user, now)
+	if h.news.note(&h.roster, user, now != absent) {
 		if h.speaking[plain] == 0 || time.Since(h.news.told) >= h.flushInterval {
 			h.tellPlain()
 		} else {
@@ -105,27 +105,43 @@ func (h *hub) flush() {
 // crowd is who is online as all v1 sessions of this node know it, newcomers too: it changes
 // when they are told of a change, and so a newcomer's list and what follows fit together.
 type crowd struct {
-	names   []string        // Sorted.
-	pending map[string]bool // Who has come or gone since.
-	hello   [dialects]frame // The list for those who are on it or are not online; made when needed.
+	names   []string            // Sorted.
+	away    map[string]bool     // Those of names who are away.
+	version uint64              // Counts the changes.
+	pending map[string]standing // Who has come, gone, or become something else since.
+	hello   [dialects]frame     // The list for those who are on it or are not online; made when needed.
 }
 
-func (c *crowd) has(user string) bool {
-	_, found := slices.BinarySearch(c.names, user)
-	return found
+// standing is how a user is there.
+type standing uint8
+
+const (
+	absent standing = iota
+	here
+	away // All their sessions are, on every node.
+)
+
+func (c *crowd) standing(user string) standing {
+	if c.away[user] {
+		return away
+	}
+	if _, found := slices.BinarySearch(c.names, user); found {
+		return here
+	}
+	return absent
 }
 
 // note notes a change and reports whether it is the first to tell. Who went and came back
 // is not mentioned.
-func (c *crowd) note(user string, online bool) bool {
-	if c.has(user) == online {
+func (c *crowd) note(user string, now standing) bool {
+	if c.standing(user) == now {
 		delete(c.pending, user)
 		return false
 	}
 	if c.pending == nil {
-		c.pending = make(map[string]bool)
+		c.pending = make(map[string]standing)
 	}
-	c.pending[user] = online
+	c.pending[user] = now
 	return len(c.pending) == 1
 }
 
@@ -134,22 +150,38 @@ func (c *crowd) flush() []*edge.Status {
 	if len(c.pending) == 0 {
 		return nil
 	}
-	var came, left []string
-	for user, online := range c.pending {
-		if online {
-			came = append(came, user)
-		} else {
+	var came, left, gone, back []string
+	for _, user := range slices.Sorted(maps.Keys(c.pending)) {
+		was, now := c.standing(user), c.pending[user]
+		switch {
+		case now == absent:
 			left = append(left, user)
+		case was == absent:
+			came = append(came, user)
+		case now == here:
+			back = append(back, user)
+		}
+		if now == away {
+			gone = append(gone, user)
 		}
 	}
-	slices.Sort(came)
-	slices.Sort(left)
 	kept := slices.DeleteFunc(c.names, func(user string) bool {
-		online, changed := c.pending[user]
-		return changed && !online
+		now, changed := c.pending[user]
+		return changed && now == absent
 	})
 	c.names = merge(kept, came)
+	for user, now := range c.pending {
+		if now != away {
+			delete(c.away, user)
+			continue
+		}
+		if c.away == nil {
+			c.away = make(map[string]bool)
+		}
+		c.away[user] = true
+	}
 	c.pending, c.hello = nil, [dialects]frame{}
+	c.version++
 
 	statuses := []*edge.Status{{}}
 	size := 0
@@ -166,6 +198,14 @@ func (c *crowd) flush() []*edge.Status {
 	for _, name := range left {
 		s := room(name)
 		s.Offline = append(s.Offline, name)
+	}
+	for _, name := range gone {
+		s := room(name)
+		s.Away = append(s.Away, name)
+	}
+	for _, name := range back {
+		s := room(name)
+		s.Back = append(s.Back, name)
 	}
 	for _, s := range statuses {
 		s.Total = uint32(len(c.names))
@@ -201,9 +241,13 @@ func (c *crowd) list(d dialect, n int, own string) frame {
 	if beyond {
 		names = append(slices.Clone(names[:n-1]), own)
 	}
-	f := d.encode(&edge.ServerFrame{Frame: &edge.ServerFrame_Presence{Presence: &edge.Presence{
-		Users: names, Total: uint32(len(c.names)),
-	}}})
+	p := &edge.Presence{Users: names, Total: uint32(len(c.names))}
+	for _, name := range names {
+		if c.away[name] {
+			p.Away = append(p.Away, name)
+		}
+	}
+	f := d.encode(&edge.ServerFrame{Frame: &edge.ServerFrame_Presence{Presence: p}})
 	if !beyond {
 		c.hello[d] = f
 	}

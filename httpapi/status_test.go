@@ -75,7 +75,7 @@ func (l *listener) drain() (frames []*edge.ServerFrame) {
 // watcher knows who is online as a client does, and that it is told nothing twice.
 type watcher struct {
 	*listener
-	online map[string]bool
+	online map[string]standing
 }
 
 func (w *watcher) look() (statuses int) {
@@ -83,8 +83,9 @@ func (w *watcher) look() (statuses int) {
 	for _, f := range w.drain() {
 		if p := f.GetPresence(); p != nil {
 			for _, u := range p.Users {
-				w.online[u] = true
+				w.online[u] = here
 			}
+			w.become(away, p.Away)
 			if int(p.Total) != len(p.Users) {
 				w.t.Errorf("total is %d of %d", p.Total, len(p.Users))
 			}
@@ -95,22 +96,35 @@ func (w *watcher) look() (statuses int) {
 		}
 		statuses++
 		for _, u := range st.Online {
-			if w.online[u] {
+			if w.online[u] != absent {
 				w.t.Errorf("%s came twice", u)
 			}
-			w.online[u] = true
+			w.online[u] = here
 		}
 		for _, u := range st.Offline {
-			if !w.online[u] {
+			if w.online[u] == absent {
 				w.t.Errorf("%s went twice", u)
 			}
 			delete(w.online, u)
 		}
+		w.become(away, st.Away)
+		w.become(here, st.Back)
 		if int(st.Total) != len(w.online) {
 			w.t.Errorf("total is %d, and %d are known", st.Total, len(w.online))
 		}
 	}
 	return statuses
+}
+
+// become takes in that users are away, or back.
+func (w *watcher) become(now standing, users []string) {
+	w.t.Helper()
+	for _, u := range users {
+		if was := w.online[u]; was == absent || was == now {
+			w.t.Errorf("%s is %d and becomes %d", u, was, now)
+		}
+		w.online[u] = now
+	}
 }
 
 // Two thousand users who come within 10 s, and one who comes and goes all the time, cost a client
@@ -120,7 +134,7 @@ func TestStatusIsCoalesced(t *testing.T) {
 		s := hubOf(t, nil)
 		defer s.cancel()
 		go s.keepFlushing()
-		first := &watcher{s.listen(t, "first", ""), map[string]bool{}}
+		first := &watcher{s.listen(t, "first", ""), map[string]standing{}}
 		statuses, worst := 0, 0
 		for i := range 2000 {
 			s.Status(fmt.Sprintf("user%04d", i), true)
@@ -153,16 +167,23 @@ func TestStatusFitsTheList(t *testing.T) {
 		s := hubOf(t, func(c *Config) { c.ListLimit = 1000 })
 		defer s.cancel()
 		go s.keepFlushing()
-		truth := map[string]bool{}
+		truth := map[string]standing{}
 		var watchers []*watcher
 		for i := range 3000 {
 			user := fmt.Sprintf("user%02d", rand.IntN(50))
-			if truth[user] = rand.IntN(2) == 0; !truth[user] {
+			switch now := standing(rand.IntN(3)); now {
+			case absent:
 				delete(truth, user)
+				s.Status(user, false)
+			case here:
+				truth[user] = now
+				s.Status(user, true)
+			case away:
+				truth[user] = now
+				s.Away(user)
 			}
-			s.Status(user, truth[user])
 			if i%100 == 0 {
-				watchers = append(watchers, &watcher{s.listen(t, fmt.Sprintf("w%d", i), ""), map[string]bool{}})
+				watchers = append(watchers, &watcher{s.listen(t, fmt.Sprintf("w%d", i), ""), map[string]standing{}})
 			}
 			for _, w := range watchers {
 				w.look()

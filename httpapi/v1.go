@@ -53,6 +53,8 @@ func (s *session) receiveV1(data []byte) {
 		s.receiveRenew(f.Renew)
 	case *edge.ClientFrame_History:
 		s.receiveHistory(f.History, ref)
+	case *edge.ClientFrame_Activity:
+		s.receiveActivity(f.Activity)
 	case *edge.ClientFrame_Ping:
 		s.took()
 		s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_Pong{Pong: &edge.Pong{ServerTime: timestamppb.Now()}}})

@@ -111,24 +111,28 @@ func (b *bus) set(change func()) {
 	change()
 }
 
-// statuses returns the statuses that were published, as "+alice" and "-alice".
+// statuses returns the statuses that were published, as "+alice", "~alice" and "-alice".
 func (b *bus) statuses() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var all []string
 	for _, event := range b.sent {
 		if s, ok := event.(presence.Status); ok {
-			all = append(all, sign(s.User, s.Online))
+			now := presence.Offline
+			if s.Online {
+				now = presence.Online
+			}
+			if s.Away {
+				now = presence.Away
+			}
+			all = append(all, sign(s.User, now))
 		}
 	}
 	return all
 }
 
-func sign(user string, online bool) string {
-	if online {
-		return "+" + user
-	}
-	return "-" + user
+func sign(user string, now presence.Standing) string {
+	return []string{presence.Offline: "-", presence.Online: "+", presence.Away: "~"}[now] + user
 }
 
 // member is a tracker on the bus and what its listener was told.
@@ -141,7 +145,7 @@ type member struct {
 
 	mu     sync.Mutex
 	told   []string
-	roster map[string]bool
+	roster map[string]presence.Standing
 	wrong  []string
 }
 
@@ -153,7 +157,7 @@ func config() presence.Config {
 
 // start begins a node of that name, which listens until it crashes or leaves.
 func (b *bus) start(name string, cfg presence.Config) *member {
-	m := &member{bus: b, name: name, roster: map[string]bool{}, done: make(chan struct{})}
+	m := &member{bus: b, name: name, roster: map[string]presence.Standing{}, done: make(chan struct{})}
 	cfg.Node, cfg.OnChange = name, m.onChange
 	m.Tracker = presence.New(cfg, b)
 	b.set(func() { b.nodes[name] = m })
@@ -169,25 +173,25 @@ func (b *bus) start(name string, cfg presence.Config) *member {
 func (m *member) apply(event any) {
 	switch e := event.(type) {
 	case presence.Status:
-		m.ApplyStatus(e.User, e.Online, e.Node, e.Incarnation, e.Version)
+		m.ApplyStatus(e.User, e.Online, e.Away, e.Node, e.Incarnation, e.Version)
 	case presence.State:
-		m.ApplyState(e.Node, e.Incarnation, e.Version, slices.Clone(e.Users), e.Leaving, e.Part, e.Parts)
+		m.ApplyState(e.Node, e.Incarnation, e.Version, slices.Clone(e.Users), slices.Clone(e.Away), e.Leaving, e.Part, e.Parts)
 	case string:
 		m.ApplyRequest(e)
 	}
 }
 
-func (m *member) onChange(user string, online bool) {
+func (m *member) onChange(user string, now presence.Standing) {
 	if !m.mu.TryLock() {
 		panic("OnChange was called twice at the same time")
 	}
 	defer m.mu.Unlock()
-	m.told = append(m.told, sign(user, online))
-	if m.roster[user] == online {
-		m.wrong = append(m.wrong, sign(user, online))
+	m.told = append(m.told, sign(user, now))
+	if m.roster[user] == now {
+		m.wrong = append(m.wrong, sign(user, now))
 	}
-	m.roster[user] = online
-	if !online {
+	m.roster[user] = now
+	if now == presence.Offline {
 		delete(m.roster, user)
 	}
 }
@@ -214,19 +218,27 @@ func (m *member) leave(t testing.TB) {
 	m.crash()
 }
 
-// check says what differs from the users that should be online.
-func (m *member) check(want ...string) string {
-	slices.Sort(want)
+// check says what differs from the users that should be online, "~alice" if they should be
+// away.
+func (m *member) check(users ...string) string {
+	standing := map[string]presence.Standing{}
+	for _, user := range users {
+		if name, away := strings.CutPrefix(user, "~"); away {
+			standing[name] = presence.Away
+		} else {
+			standing[name] = presence.Online
+		}
+	}
+	want := slices.Sorted(maps.Keys(standing))
 	got, total := m.Online()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	roster := slices.Sorted(maps.Keys(m.roster))
 	var wrong []string
 	if !slices.Equal(got, want) || total != len(want) {
 		wrong = append(wrong, fmt.Sprintf("%s: Online is %q of %d, want %q", m.name, got, total, want))
 	}
-	if !slices.Equal(roster, want) {
-		wrong = append(wrong, fmt.Sprintf("%s: the listener's roster is %q, want %q", m.name, roster, want))
+	if !maps.Equal(m.roster, standing) {
+		wrong = append(wrong, fmt.Sprintf("%s: the listener's roster is %v, want %v", m.name, m.roster, standing))
 	}
 	if len(m.wrong) > 0 {
 		wrong = append(wrong, fmt.Sprintf("%s: told what was known: %q", m.name, m.wrong))

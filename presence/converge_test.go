@@ -22,7 +22,7 @@ type step struct {
 	Then time.Duration // how long nothing else happens
 }
 
-// TestAllNodesConverge lets users come and go, nodes crash, leave and restart,
+// TestAllNodesConverge lets users come, go and be away, nodes crash, leave and restart,
 // and the broker fail, over a bus that loses, doubles and reorders. Once the bus
 // behaves again every node knows the truth within a lease and a heartbeat; and at
 // all times each listener hears what it did not know.
@@ -30,7 +30,7 @@ func TestAllNodesConverge(t *testing.T) {
 	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			What: rapid.SampledFrom([]string{
-				"join", "join", "join", "join", "leave", "leave", "reload", "reload",
+				"join", "join", "join", "join", "leave", "leave", "reload", "reload", "away", "away", "away", "back",
 				"crash", "stop", "start", "start", "broker",
 			}).Draw(rt, "what"),
 			Node: rapid.IntRange(0, 2).Draw(rt, "node"),
@@ -62,10 +62,10 @@ func follow(t *testing.T, plan []step, n *noise) string {
 	cfg := config()
 	cfg.SnapshotUsers = 2
 	var nodes [3]*member
-	var sessions [3]map[string]int
+	var sessions [3]map[string][]bool // whether each is away
 	start := func(i int) {
 		nodes[i] = b.start(fmt.Sprintf("n%d", i), cfg)
-		sessions[i] = map[string]int{}
+		sessions[i] = map[string][]bool{}
 	}
 	for i := range nodes {
 		start(i)
@@ -84,16 +84,26 @@ func follow(t *testing.T, plan []step, n *noise) string {
 		case m == nil:
 		case s.What == "join":
 			m.Join(user)
-			sessions[s.Node][user]++
-		case s.What == "leave" && sessions[s.Node][user] > 0:
-			m.Leave(user)
-			if sessions[s.Node][user]--; sessions[s.Node][user] == 0 {
+			sessions[s.Node][user] = append(sessions[s.Node][user], false)
+		case s.What == "leave" && len(sessions[s.Node][user]) > 0:
+			mine := sessions[s.Node][user]
+			m.Leave(user, mine[0])
+			if sessions[s.Node][user] = mine[1:]; len(mine) == 1 {
 				delete(sessions[s.Node], user)
 			}
-		case s.What == "reload" && sessions[s.Node][user] > 0:
-			m.Leave(user)
+		case s.What == "reload" && len(sessions[s.Node][user]) > 0:
+			mine := sessions[s.Node][user]
+			m.Leave(user, mine[0])
 			time.Sleep(s.Then)
 			m.Join(user)
+			mine[0] = false
+		case s.What == "away" || s.What == "back":
+			away := s.What == "away"
+			mine := sessions[s.Node][user]
+			if i := slices.Index(mine, !away); i >= 0 {
+				m.Away(user, away)
+				mine[i] = away
+			}
 		case s.What == "crash", s.What == "stop":
 			if s.What == "stop" && !b.down {
 				m.leave(t)
@@ -109,13 +119,19 @@ func follow(t *testing.T, plan []step, n *noise) string {
 	b.set(func() { b.down, b.noise.loss = false, 0 })
 	time.Sleep(n.delay + cfg.Lease + 2*cfg.Heartbeat + n.delay)
 	synctest.Wait()
-	truth := map[string]bool{}
+	here := map[string]bool{} // and not away
 	for _, users := range sessions {
-		for user := range users {
-			truth[user] = true
+		for user, mine := range users {
+			here[user] = here[user] || slices.Contains(mine, false)
 		}
 	}
-	want := slices.Sorted(maps.Keys(truth))
+	var want []string
+	for user, here := range here {
+		if !here {
+			user = "~" + user
+		}
+		want = append(want, user)
+	}
 	var wrong []string
 	for _, m := range nodes {
 		if m == nil {
@@ -145,7 +161,7 @@ func BenchmarkOnline(b *testing.B) {
 			for b.Loop() {
 				tracker.Join("newcomer")
 				tracker.Online()
-				tracker.Leave("newcomer")
+				tracker.Leave("newcomer", false)
 			}
 		})
 	}

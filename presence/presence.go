@@ -3,10 +3,12 @@
 // events, which may be lost, doubled, late or out of order.
 //
 // A node counts its own sessions. The first session of a user takes a lease, the
-// last one gives it up after a grace; both are published as a [Status]. Every
+// last one gives it up after a grace; both are published as a [Status], and so is that
+// all of a user's sessions on the node are away, or no longer. Every
 // heartbeat a node publishes its [State], all its users at once, which mends
 // whatever was lost. A user is online while any node holds a lease for them; a
-// node that was not heard for Config.Lease has lost its leases.
+// node that was not heard for Config.Lease has lost its leases. They are away if they are so on
+// every node that holds one.
 //
 // What a node says is ordered by (incarnation, version): the incarnation is the
 // start of the node in Unix nanoseconds, the version counts the changes since. A
@@ -53,11 +55,11 @@ type Config struct {
 	// node, and at most 128 bytes. Default a random one.
 	Node string `toml:"-"`
 	// OnChange, if not nil, is called for every change of the merged state, in
-	// order and never twice at the same time, from a goroutine of Run: per user
-	// it alternates, and begins with true. It may call the Tracker. A listener
-	// that falls behind by tens of thousands of changes is not told of a user
-	// who came and went, or went and came, meanwhile.
-	OnChange func(user string, online bool) `toml:"-"`
+	// order and never twice at the same time, from a goroutine of Run: everyone
+	// is Offline at first, and it is never told what it knows. It may call the
+	// Tracker. A listener that falls behind by tens of thousands of changes is
+	// told only the last of those of one user, if it is a change.
+	OnChange func(user string, now Standing) `toml:"-"`
 
 	Log     *slog.Logger          `toml:"-"` // Default slog.Default().
 	Metrics prometheus.Registerer `toml:"-"` // Default a private registry.
@@ -112,10 +114,32 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Standing is how a user is there.
+type Standing uint8
+
+// What a user can be.
+const (
+	Offline Standing = iota // no session anywhere
+	Online                  // a session, and not away
+	Away                    // only sessions that are away
+)
+
+// standingOf is how the events have it.
+func standingOf(online, away bool) Standing {
+	switch {
+	case !online:
+		return Offline
+	case away:
+		return Away
+	}
+	return Online
+}
+
 // Status says that a user has, or no longer has, a lease of a node.
 type Status struct {
 	User        string
 	Online      bool
+	Away        bool // all of the user's sessions on the node are away
 	Node        string
 	Incarnation uint64 // the node's start, in Unix nanoseconds
 	Version     uint64 // the node's version since this change
@@ -127,8 +151,9 @@ type State struct {
 	Incarnation uint64 // the node's start, in Unix nanoseconds
 	Version     uint64 // the last change that the state includes
 	Users       []string
-	Leaving     bool   // the node gives up all its leases and will not speak again
-	Part, Parts uint32 // this is part Part, from 0, of Parts; Parts 0 means one
+	Away        []string // those of Users who are away on the node
+	Leaving     bool     // the node gives up all its leases and will not speak again
+	Part, Parts uint32   // this is part Part, from 0, of Parts; Parts 0 means one
 }
 
 // Publisher sends to every node what this one has to say. The tracker makes one

@@ -26,7 +26,7 @@ func TestReloadWithinGraceIsNoChange(t *testing.T) {
 		a.Join("alice")
 		a.want(t, "alice")
 		for range 3 {
-			a.Leave("alice")
+			a.Leave("alice", false)
 			time.Sleep(4 * time.Second)
 			a.Join("alice")
 			time.Sleep(7 * time.Second)
@@ -38,7 +38,7 @@ func TestReloadWithinGraceIsNoChange(t *testing.T) {
 			t.Errorf("published %q", got)
 		}
 
-		a.Leave("alice")
+		a.Leave("alice", false)
 		time.Sleep(5*time.Second - time.Nanosecond)
 		a.want(t, "alice")
 		time.Sleep(time.Nanosecond)
@@ -58,12 +58,12 @@ func TestUserIsOnlineUntilTheLastTabIsClosed(t *testing.T) {
 		a := b.start("a", cfg)
 		a.Join("alice")
 		a.Join("alice")
-		a.Leave("alice")
+		a.Leave("alice", false)
 		a.want(t, "alice")
-		a.Leave("alice")
+		a.Leave("alice", false)
 		a.want(t)
-		a.Leave("alice") // one too many, and of nobody
-		a.Leave("bob")
+		a.Leave("alice", false) // one too many, and of nobody
+		a.Leave("bob", false)
 		a.want(t)
 		a.Join("alice")
 		a.want(t, "alice")
@@ -78,13 +78,13 @@ func TestUserOnTwoNodes(t *testing.T) {
 		a, c, watcher := b.start("a", config()), b.start("c", config()), b.start("w", config())
 		a.Join("alice")
 		c.Join("alice")
-		a.Leave("alice")
+		a.Leave("alice", false)
 		time.Sleep(6 * time.Second)
 		for _, m := range []*member{a, c, watcher} {
 			m.want(t, "alice")
 			m.wantTold(t, "+alice")
 		}
-		c.Leave("alice")
+		c.Leave("alice", false)
 		time.Sleep(6 * time.Second)
 		for _, m := range []*member{a, c, watcher} {
 			m.want(t)
@@ -194,7 +194,7 @@ func TestLostEventsHealByTheNextHeartbeat(t *testing.T) {
 		synctest.Wait()
 		b.set(func() { b.hush = true })
 		a.Join("bob")
-		a.Leave("alice")
+		a.Leave("alice", false)
 		time.Sleep(9 * time.Second) // a heartbeat is lost too
 		other.want(t, "alice")
 		b.set(func() { b.hush = false })
@@ -222,7 +222,7 @@ func TestDeadBrokerHoldsNobodyUp(t *testing.T) {
 					a.Join(want[i])
 				}
 				a.Join("gone")
-				a.Leave("gone")
+				a.Leave("gone", false)
 				if d := time.Since(begin); d > 0 {
 					t.Errorf("joining took %s", d)
 				}
@@ -468,13 +468,13 @@ func TestLargeStatesAreSentInParts(t *testing.T) {
 
 func TestWordOfAProgramWithoutANodeHoldsForOneLease(t *testing.T) {
 	remote(t, func(t *testing.T, m *member) {
-		m.ApplyStatus("alice", true, "", 0, 0)
-		m.ApplyStatus("bob", true, "", 0, 0)
-		m.ApplyStatus("carol", true, "script", 0, 0)
+		m.ApplyStatus("alice", true, false, "", 0, 0)
+		m.ApplyStatus("bob", true, false, "", 0, 0)
+		m.ApplyStatus("carol", true, false, "script", 0, 0)
 		time.Sleep(10 * time.Second)
-		m.ApplyStatus("alice", true, "", 0, 0) // says it again
-		m.ApplyStatus("bob", false, "", 0, 0)
-		m.ApplyStatus("bob", false, "", 0, 0)
+		m.ApplyStatus("alice", true, false, "", 0, 0) // says it again
+		m.ApplyStatus("bob", false, false, "", 0, 0)
+		m.ApplyStatus("bob", false, false, "", 0, 0)
 		m.want(t, "alice", "carol")
 		time.Sleep(5 * time.Second)
 		m.want(t, "alice")
@@ -489,10 +489,10 @@ func TestWordOfAProgramWithoutANodeHoldsForOneLease(t *testing.T) {
 func TestOwnEventsAreIgnored(t *testing.T) {
 	remote(t, func(t *testing.T, m *member) {
 		m.Join("alice")
-		m.ApplyStatus("alice", false, "self", 1, 99)
-		m.ApplyState("self", 1, 99, nil, false, 0, 1)
-		m.ApplyState("self", ^uint64(0), 1, []string{"ghost"}, false, 0, 1) // another process of that name
-		m.ApplyState("self", 1, 99, nil, true, 0, 1)
+		m.ApplyStatus("alice", false, false, "self", 1, 99)
+		m.ApplyState("self", 1, 99, nil, nil, false, 0, 1)
+		m.ApplyState("self", ^uint64(0), 1, []string{"ghost"}, nil, false, 0, 1) // another process of that name
+		m.ApplyState("self", 1, 99, nil, nil, true, 0, 1)
 		m.want(t, "alice")
 	})
 }
@@ -539,11 +539,11 @@ func TestListenerMayCallTheTracker(t *testing.T) {
 		var tracker *presence.Tracker
 		var mu sync.Mutex
 		var told []string
-		cfg.OnChange = func(user string, online bool) {
+		cfg.OnChange = func(user string, now presence.Standing) {
 			mu.Lock()
-			told = append(told, sign(user, online))
+			told = append(told, sign(user, now))
 			mu.Unlock()
-			if user == "alice" && online {
+			if user == "alice" && now == presence.Online {
 				tracker.Join("echo")
 			}
 			tracker.Online()
@@ -579,12 +579,12 @@ func TestListIsSortedAndLimited(t *testing.T) {
 		tracker.Join(user)
 	}
 	want(4, "a", "b", "d")
-	tracker.Leave("b")
+	tracker.Leave("b", false)
 	tracker.Join("c")
 	tracker.Join("f")
-	tracker.Leave("f")
+	tracker.Leave("f", false)
 	want(4, "a", "c", "d")
-	tracker.Leave("a")
+	tracker.Leave("a", false)
 	tracker.Join("a") // an edit that amounts to nothing
 	want(4, "a", "c", "d")
 	for i := range 100 { // more than is worth inserting one by one
@@ -610,8 +610,8 @@ func TestMetricsShowTheNumbers(t *testing.T) {
 	tracker := presence.New(cfg, newBus())
 	presence.New(cfg, newBus()) // another one in the same registry is no panic
 	tracker.Join("alice")
-	tracker.ApplyState("far", 7, 2, []string{"alice", "bob"}, false, 0, 0)
-	tracker.ApplyStatus("bob", false, "far", 7, 1)
+	tracker.ApplyState("far", 7, 2, []string{"alice", "bob"}, nil, false, 0, 0)
+	tracker.ApplyStatus("bob", false, false, "far", 7, 1)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

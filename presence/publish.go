@@ -108,6 +108,11 @@ func (t *Tracker) next(now time.Time) (send func(context.Context) error, wait ti
 			Node: t.cfg.Node, Incarnation: t.incarnation, Version: t.version,
 			Users: slices.AppendSeq(make([]string, 0, len(t.local)), maps.Keys(t.local)),
 		}
+		for user, u := range t.local {
+			if u.standing == Away {
+				whole.Away = append(whole.Away, user)
+			}
+		}
 		return func(ctx context.Context) error { return t.sendState(ctx, whole) }, 0
 	}
 	if o.request {
@@ -168,18 +173,24 @@ func (t *Tracker) attempt(ctx context.Context, call func(context.Context) error)
 // that the parts of one version are the same each time, and those of two
 // heartbeats complete each other.
 func split(whole State, maxUsers int) []State {
-	users := whole.Users
+	users, away := whole.Users, whole.Away
 	slices.Sort(users)
+	slices.Sort(away)
 	maxUsers = max(maxUsers, len(users)/maxParts+1)
 	var parts []State
 	for len(users) > 0 || len(parts) == 0 {
 		n, size := 0, 0
 		for n < len(users) && n < maxUsers && size < maxPartBytes {
-			size += len(users[n])
+			size += 2 * len(users[n]) // once more if they are away
 			n++
 		}
 		part := whole
 		part.Users, part.Part = users[:n:n], uint32(len(parts))
+		m := len(away)
+		if n < len(users) {
+			m, _ = slices.BinarySearch(away, users[n])
+		}
+		part.Away, away = away[:m:m], away[m:]
 		parts = append(parts, part)
 		users = users[n:]
 	}

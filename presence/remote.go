@@ -27,7 +27,7 @@ type node struct {
 // kept until the next state, in case the change before comes after.
 type record struct {
 	version uint64
-	online  bool
+	now     Standing
 }
 
 // assembly collects the parts of one version of a state.
@@ -35,14 +35,17 @@ type assembly struct {
 	version uint64
 	parts   uint32
 	users   int
-	got     map[uint32][]string
+	got     map[uint32]part
 }
 
+// part is what one part of a state says.
+type part struct{ users, away []string }
+
 // ApplyStatus takes in that a node said that user has, or no longer has, a lease
-// there; see [Status]. With no node, or neither incarnation nor version, it comes
+// there, and whether they are away; see [Status]. With no node, or neither incarnation nor version, it comes
 // from a program that does not know these fields, and user is online for one
 // Config.Lease. What is stale, doubled or of this node itself has no effect.
-func (t *Tracker) ApplyStatus(user string, online bool, nodeName string, incarnation, version uint64) {
+func (t *Tracker) ApplyStatus(user string, online, away bool, nodeName string, incarnation, version uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.leaving || t.isOwn(nodeName, incarnation) {
@@ -54,36 +57,33 @@ func (t *Tracker) ApplyStatus(user string, online bool, nodeName string, incarna
 		return
 	}
 	n, known := t.hear(nodeName, incarnation)
+	now := standingOf(online, away)
 	switch {
 	case n == nil:
 		t.metrics.stale.Inc()
 	case !known:
 		// Taken in one step, so that a user whose node restarted and who is already
 		// back there does not flicker.
-		users := map[string]record{user: {version, online}}
+		users := map[string]record{user: {version, now}}
 		t.replace(n, users)
 		n.seen = version
 		t.renew(nodeName, n)
 	case version <= n.settled || version <= n.users[user].version:
 		t.metrics.stale.Inc()
 	default:
-		was := n.users[user].online
-		n.users[user] = record{version, online}
+		was := n.users[user].now
+		n.users[user] = record{version, now}
 		n.seen = max(n.seen, version)
 		t.renew(nodeName, n)
-		if online && !was {
-			t.roster.acquire(user)
-		} else if was && !online {
-			t.roster.release(user)
-		}
+		t.roster.move(user, was, now)
 	}
 }
 
-// ApplyState takes in what a node said of all its users; see [State]. It replaces
-// what was known of that node, except changes that are newer than the state; a
-// state in parts does when all its parts are there. What is stale, doubled or of
-// this node itself has no effect. The tracker keeps users.
-func (t *Tracker) ApplyState(nodeName string, incarnation, version uint64, users []string, leaving bool, part, parts uint32) {
+// ApplyState takes in what a node said of all its users, and of those of them who are
+// away; see [State]. It replaces what was known of that node, except changes that are
+// newer than the state; a state in parts does when all its parts are there. What is
+// stale, doubled or of this node itself has no effect. The tracker keeps users and away.
+func (t *Tracker) ApplyState(nodeName string, incarnation, version uint64, users, away []string, leaving bool, number, parts uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.leaving || nodeName == "" || t.isOwn(nodeName, incarnation) {
@@ -103,7 +103,7 @@ func (t *Tracker) ApplyState(nodeName string, incarnation, version uint64, users
 	}
 	if parts > 1 {
 		var complete bool
-		if users, complete = n.parts.add(version, part, parts, users); !complete {
+		if users, away, complete = n.parts.add(version, number, parts, part{users, away}); !complete {
 			if !known {
 				// The users of its incarnation before went with it.
 				t.replace(n, map[string]record{})
@@ -120,7 +120,12 @@ func (t *Tracker) ApplyState(nodeName string, incarnation, version uint64, users
 	}
 	for _, user := range users {
 		if _, newer := next[user]; !newer {
-			next[user] = record{version, true}
+			next[user] = record{version, Online}
+		}
+	}
+	for _, user := range away {
+		if r, ok := next[user]; ok && r.version == version && r.now == Online {
+			next[user] = record{version, Away}
 		}
 	}
 	t.replace(n, next)
@@ -195,13 +200,13 @@ func (t *Tracker) dismiss(n *node) {
 // who stays, so that nobody flickers.
 func (t *Tracker) replace(n *node, users map[string]record) {
 	for user, r := range users {
-		if r.online && !n.users[user].online {
-			t.roster.acquire(user)
+		if r.now != Offline {
+			t.roster.move(user, n.users[user].now, r.now)
 		}
 	}
 	for user, r := range n.users {
-		if r.online && !users[user].online {
-			t.roster.release(user)
+		if users[user].now == Offline {
+			t.roster.move(user, r.now, Offline)
 		}
 	}
 	n.users = users
@@ -217,7 +222,7 @@ func (t *Tracker) visit(user string, online bool) {
 		return
 	}
 	if !was {
-		t.roster.acquire(user)
+		t.roster.move(user, Offline, Online)
 	}
 	until := time.Now().Add(t.cfg.Lease)
 	t.visitors[user] = until
@@ -226,29 +231,29 @@ func (t *Tracker) visit(user string, online bool) {
 
 func (t *Tracker) endVisit(user string) {
 	delete(t.visitors, user)
-	t.roster.release(user)
+	t.roster.move(user, Online, Offline)
 }
 
-// add takes one part and returns the users of all once the last one is there.
+// add takes one part and returns what all of them say once the last one is there.
 // Only the newest version is collected; a newer one makes the parts of the one
 // before worthless.
-func (a *assembly) add(version uint64, part, parts uint32, users []string) (all []string, complete bool) {
-	if version < a.version || part >= parts {
-		return nil, false
+func (a *assembly) add(version uint64, number, parts uint32, p part) (users, away []string, complete bool) {
+	if version < a.version || number >= parts {
+		return nil, nil, false
 	}
 	if version > a.version || parts != a.parts {
-		*a = assembly{version: version, parts: parts, got: map[uint32][]string{}}
+		*a = assembly{version: version, parts: parts, got: map[uint32]part{}}
 	}
-	if _, twice := a.got[part]; !twice && a.users+len(users) <= maxAssembled {
-		a.got[part] = users
-		a.users += len(users)
+	if _, twice := a.got[number]; !twice && a.users+len(p.users)+len(p.away) <= maxAssembled {
+		a.got[number] = p
+		a.users += len(p.users) + len(p.away)
 	}
 	if uint32(len(a.got)) < a.parts {
-		return nil, false
+		return nil, nil, false
 	}
-	all = make([]string, 0, a.users)
-	for _, users := range a.got {
-		all = append(all, users...)
+	users = make([]string, 0, a.users)
+	for _, p := range a.got {
+		users, away = append(users, p.users...), append(away, p.away...)
 	}
-	return all, true
+	return users, away, true
 }

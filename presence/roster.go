@@ -16,7 +16,7 @@ const (
 
 // roster is the merged state: the users for whom some node holds a lease.
 type roster struct {
-	holders map[string]int // user -> how many hold a lease; never 0
+	holders map[string]holding // those who are not Offline
 	// sorted is what list has shown last, and edits are the changes since.
 	sorted []string
 	edits  map[string]struct{}
@@ -27,33 +27,54 @@ type roster struct {
 }
 
 type change struct {
-	user   string
-	online bool
+	user     string
+	was, now Standing
+}
+
+// holding is how many leases there are for a user.
+type holding struct {
+	leases int
+	here   int // those of them that do not say away
+}
+
+func (h holding) standing() Standing { return standingOf(h.leases > 0, h.here == 0) }
+
+// add counts by leases of a node that has it that the user is now.
+func (h *holding) add(now Standing, by int) {
+	if now != Offline {
+		h.leases += by
+	}
+	if now == Online {
+		h.here += by
+	}
 }
 
 func newRoster(tell bool) roster {
-	return roster{holders: map[string]int{}, edits: map[string]struct{}{}, tell: tell, limit: maxChanges}
+	return roster{holders: map[string]holding{}, edits: map[string]struct{}{}, tell: tell, limit: maxChanges}
 }
 
-// acquire adds a lease for user.
-func (r *roster) acquire(user string) {
-	r.holders[user]++
-	if r.holders[user] == 1 {
-		r.changedTo(user, true)
-	}
-}
-
-// release takes back what acquire added.
-func (r *roster) release(user string) {
-	if r.holders[user]--; r.holders[user] > 0 {
+// move takes in that user, of whom a node had it that they are was, is now there.
+func (r *roster) move(user string, was, now Standing) {
+	if was == now {
 		return
 	}
-	delete(r.holders, user)
-	r.changedTo(user, false)
+	h := r.holders[user]
+	before := h.standing()
+	h.add(was, -1)
+	h.add(now, 1)
+	after := h.standing()
+	if after == Offline {
+		delete(r.holders, user)
+	} else {
+		r.holders[user] = h
+	}
+	if before != after {
+		r.changedTo(user, before, after)
+	}
 }
 
-func (r *roster) changedTo(user string, online bool) {
-	if r.sorted != nil {
+func (r *roster) changedTo(user string, was, now Standing) {
+	if r.sorted != nil && (was == Offline || now == Offline) {
 		r.edits[user] = struct{}{}
 		if len(r.edits) > maxInserts {
 			r.sorted = nil
@@ -63,25 +84,33 @@ func (r *roster) changedTo(user string, online bool) {
 	if !r.tell {
 		return
 	}
-	r.changes = append(r.changes, change{user, online})
+	r.changes = append(r.changes, change{user, was, now})
 	if len(r.changes) >= r.limit {
 		r.compact()
 		r.limit = max(maxChanges, 2*len(r.changes))
 	}
 }
 
-// compact leaves out the changes that cancel each other. Those of one user
-// alternate, so that an odd number amounts to the last and an even one to none.
+// compact leaves one change of each user, the last, which goes from where the first began;
+// none, if that is no change.
 func (r *roster) compact() {
-	count := make(map[string]int, len(r.changes))
+	first := make(map[string]Standing, len(r.changes))
+	left := make(map[string]int, len(r.changes))
 	for _, c := range r.changes {
-		count[c.user]++
+		if left[c.user]++; left[c.user] == 1 {
+			first[c.user] = c.was
+		}
 	}
-	seen := make(map[string]int, len(count))
-	r.changes = slices.DeleteFunc(r.changes, func(c change) bool {
-		seen[c.user]++
-		return seen[c.user] < count[c.user] || count[c.user]%2 == 0
-	})
+	kept := r.changes[:0]
+	for _, c := range r.changes {
+		if left[c.user]--; left[c.user] > 0 || c.now == first[c.user] {
+			continue
+		}
+		c.was = first[c.user]
+		kept = append(kept, c)
+	}
+	clear(r.changes[len(kept):])
+	r.changes = kept
 }
 
 // list returns at most limit names, sorted, and how many there are.
@@ -96,7 +125,7 @@ func (r *roster) list(limit int) ([]string, int) {
 	// Few changes since: the cost of a newcomer must not grow with sorting all.
 	for user := range r.edits {
 		at, shown := slices.BinarySearch(r.sorted, user)
-		switch online := r.holders[user] > 0; {
+		switch online := r.holders[user].leases > 0; {
 		case online && !shown:
 			r.sorted = slices.Insert(r.sorted, at, user)
 		case !online && shown:
@@ -122,7 +151,7 @@ func (t *Tracker) notify(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			t.cfg.OnChange(c.user, c.online)
+			t.cfg.OnChange(c.user, c.now)
 		}
 		if len(changes) > 0 {
 			continue

@@ -77,14 +77,14 @@ type presenceEvents struct{ router *router.Router }
 
 func (p presenceEvents) PublishStatus(ctx context.Context, s presence.Status) error {
 	return p.router.Publish(ctx, &chat.UserStatus{
-		ClientId: s.User, Online: s.Online, Node: s.Node, Incarnation: s.Incarnation, Version: s.Version,
+		ClientId: s.User, Online: s.Online, Away: s.Away, Node: s.Node, Incarnation: s.Incarnation, Version: s.Version,
 	})
 }
 
 func (p presenceEvents) PublishState(ctx context.Context, s presence.State) error {
 	return p.router.Publish(ctx, &genpresence.NodeState{
 		Node: s.Node, Incarnation: s.Incarnation, Version: s.Version,
-		Users: s.Users, Leaving: s.Leaving, Part: s.Part, Parts: s.Parts,
+		Users: s.Users, Away: s.Away, Leaving: s.Leaving, Part: s.Part, Parts: s.Parts,
 	})
 }
 

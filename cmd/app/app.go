@@ -103,7 +103,13 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	presenceCfg := cfg.Presence
 	presenceCfg.Log, presenceCfg.Metrics = n.log, metrics
 	presenceCfg.Node = "node-" + strings.ToLower(rand.Text())
-	presenceCfg.OnChange = func(user string, online bool) { n.edge.Status(user, online) }
+	presenceCfg.OnChange = func(user string, now presence.Standing) {
+		if now == presence.Away {
+			n.edge.Away(user)
+		} else {
+			n.edge.Status(user, now == presence.Online)
+		}
+	}
 	n.online = presence.New(presenceCfg, presenceEvents{n.router})
 
 	n.edge, err = httpapi.New(httpapi.Config{

@@ -182,7 +182,8 @@ func (x *Typing) GetSentAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// UserStatus says that a user came online on a node, or is no longer online there.
+// UserStatus says that a user came online on a node, or is away there, or is no longer online
+// there.
 type UserStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user's name.
@@ -195,7 +196,9 @@ type UserStatus struct {
 	// The node's start, in Unix nanoseconds: a restarted node is another one.
 	Incarnation uint64 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Counts the changes on that node, in one series with presence.NodeState.
-	Version       uint64 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	// True when the user is online on that node and all their sessions there are away.
+	Away          bool `protobuf:"varint,6,opt,name=away,proto3" json:"away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +268,13 @@ func (x *UserStatus) GetVersion() uint64 {
 	return 0
 }
 
+func (x *UserStatus) GetAway() bool {
+	if x != nil {
+		return x.Away
+	}
+	return false
+}
+
 var File_chat_proto protoreflect.FileDescriptor
 
 const file_chat_proto_rawDesc = "" +
@@ -281,14 +291,15 @@ const file_chat_proto_rawDesc = "" +
 	"\x06Typing\x12U\n" +
 	"\x06sender\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06sender\x12W\n" +
 	"\ato_user\x18\x02 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x123\n" +
-	"\asent_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xda\x01\n" +
+	"\asent_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xee\x01\n" +
 	"\n" +
 	"UserStatus\x12Z\n" +
 	"\tclient_id\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\bclientId\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\x12\x1c\n" +
 	"\x04node\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04node\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\x04R\aversionB\x11Z\x0fburrow/gen/chatb\x06proto3"
+	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04away\x18\x06 \x01(\bR\x04awayB\x11Z\x0fburrow/gen/chatb\x06proto3"
 
 var (
 	file_chat_proto_rawDescOnce sync.Once

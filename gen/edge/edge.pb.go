@@ -37,6 +37,7 @@ type ClientFrame struct {
 	//	*ClientFrame_History
 	//	*ClientFrame_Ping
 	//	*ClientFrame_Renew
+	//	*ClientFrame_Activity
 	Frame         isClientFrame_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -124,6 +125,15 @@ func (x *ClientFrame) GetRenew() *Renew {
 	return nil
 }
 
+func (x *ClientFrame) GetActivity() *Activity {
+	if x != nil {
+		if x, ok := x.Frame.(*ClientFrame_Activity); ok {
+			return x.Activity
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Frame interface {
 	isClientFrame_Frame()
 }
@@ -153,6 +163,11 @@ type ClientFrame_Renew struct {
 	Renew *Renew `protobuf:"bytes,5,opt,name=renew,proto3,oneof"`
 }
 
+type ClientFrame_Activity struct {
+	// That nobody is in front of the screen, or somebody is again.
+	Activity *Activity `protobuf:"bytes,6,opt,name=activity,proto3,oneof"`
+}
+
 func (*ClientFrame_Send) isClientFrame_Frame() {}
 
 func (*ClientFrame_Typing) isClientFrame_Frame() {}
@@ -162,6 +177,8 @@ func (*ClientFrame_History) isClientFrame_Frame() {}
 func (*ClientFrame_Ping) isClientFrame_Frame() {}
 
 func (*ClientFrame_Renew) isClientFrame_Frame() {}
+
+func (*ClientFrame_Activity) isClientFrame_Frame() {}
 
 // Send says something, once however often it is sent.
 type Send struct {
@@ -449,6 +466,52 @@ func (x *Renew) GetToken() string {
 	return ""
 }
 
+// Activity says whether the user is there. A connection begins with somebody there.
+type Activity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True when the user has been idle for a while or cannot see the client.
+	Away          bool `protobuf:"varint,1,opt,name=away,proto3" json:"away,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Activity) Reset() {
+	*x = Activity{}
+	mi := &file_edge_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Activity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Activity) ProtoMessage() {}
+
+func (x *Activity) ProtoReflect() protoreflect.Message {
+	mi := &file_edge_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Activity.ProtoReflect.Descriptor instead.
+func (*Activity) Descriptor() ([]byte, []int) {
+	return file_edge_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Activity) GetAway() bool {
+	if x != nil {
+		return x.Away
+	}
+	return false
+}
+
 // ServerBatch is one WebSocket message from the server.
 type ServerBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -460,7 +523,7 @@ type ServerBatch struct {
 
 func (x *ServerBatch) Reset() {
 	*x = ServerBatch{}
-	mi := &file_edge_proto_msgTypes[6]
+	mi := &file_edge_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +535,7 @@ func (x *ServerBatch) String() string {
 func (*ServerBatch) ProtoMessage() {}
 
 func (x *ServerBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[6]
+	mi := &file_edge_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +548,7 @@ func (x *ServerBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerBatch.ProtoReflect.Descriptor instead.
 func (*ServerBatch) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{6}
+	return file_edge_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServerBatch) GetFrames() []*ServerFrame {
@@ -519,7 +582,7 @@ type ServerFrame struct {
 
 func (x *ServerFrame) Reset() {
 	*x = ServerFrame{}
-	mi := &file_edge_proto_msgTypes[7]
+	mi := &file_edge_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +594,7 @@ func (x *ServerFrame) String() string {
 func (*ServerFrame) ProtoMessage() {}
 
 func (x *ServerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[7]
+	mi := &file_edge_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +607,7 @@ func (x *ServerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerFrame.ProtoReflect.Descriptor instead.
 func (*ServerFrame) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{7}
+	return file_edge_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ServerFrame) GetFrame() isServerFrame_Frame {
@@ -751,7 +814,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_edge_proto_msgTypes[8]
+	mi := &file_edge_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +826,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[8]
+	mi := &file_edge_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +839,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{8}
+	return file_edge_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetClientId() string {
@@ -870,7 +933,7 @@ type Chat struct {
 
 func (x *Chat) Reset() {
 	*x = Chat{}
-	mi := &file_edge_proto_msgTypes[9]
+	mi := &file_edge_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +945,7 @@ func (x *Chat) String() string {
 func (*Chat) ProtoMessage() {}
 
 func (x *Chat) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[9]
+	mi := &file_edge_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +958,7 @@ func (x *Chat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chat.ProtoReflect.Descriptor instead.
 func (*Chat) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{9}
+	return file_edge_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Chat) GetId() string {
@@ -940,7 +1003,7 @@ func (x *Chat) GetRef() string {
 	return ""
 }
 
-// Status tells who came and left since the last one.
+// Status tells who came and left, and who is away and back, since the last one.
 type Status struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who came online.
@@ -948,14 +1011,19 @@ type Status struct {
 	// Who went offline.
 	Offline []string `protobuf:"bytes,2,rep,name=offline,proto3" json:"offline,omitempty"`
 	// How many are online now.
-	Total         uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	Total uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// Who of those online is away now: none of their connections has somebody there. One who
+	// came and is away is in both lists.
+	Away []string `protobuf:"bytes,4,rep,name=away,proto3" json:"away,omitempty"`
+	// Who was away and is not any more, and still online.
+	Back          []string `protobuf:"bytes,5,rep,name=back,proto3" json:"back,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_edge_proto_msgTypes[10]
+	mi := &file_edge_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1035,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[10]
+	mi := &file_edge_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1048,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{10}
+	return file_edge_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Status) GetOnline() []string {
@@ -1004,20 +1072,36 @@ func (x *Status) GetTotal() uint32 {
 	return 0
 }
 
+func (x *Status) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+func (x *Status) GetBack() []string {
+	if x != nil {
+		return x.Back
+	}
+	return nil
+}
+
 // Presence tells who is online.
 type Presence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names, sorted; presence.list_limit at most, the client's own among them if it is known.
 	Users []string `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// How many are online.
-	Total         uint32 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Total uint32 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// Those of users who are away.
+	Away          []string `protobuf:"bytes,3,rep,name=away,proto3" json:"away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_edge_proto_msgTypes[11]
+	mi := &file_edge_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1113,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[11]
+	mi := &file_edge_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1126,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{11}
+	return file_edge_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Presence) GetUsers() []string {
@@ -1057,6 +1141,13 @@ func (x *Presence) GetTotal() uint32 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Presence) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
 }
 
 // Ack says that a message is stored by the broker.
@@ -1074,7 +1165,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_edge_proto_msgTypes[12]
+	mi := &file_edge_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1177,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[12]
+	mi := &file_edge_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1190,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{12}
+	return file_edge_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ack) GetRef() string {
@@ -1140,7 +1231,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_edge_proto_msgTypes[13]
+	mi := &file_edge_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1243,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[13]
+	mi := &file_edge_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1256,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{13}
+	return file_edge_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Error) GetCode() string {
@@ -1213,7 +1304,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_edge_proto_msgTypes[14]
+	mi := &file_edge_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1316,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[14]
+	mi := &file_edge_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1329,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{14}
+	return file_edge_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *History) GetMessages() []*Chat {
@@ -1280,7 +1371,7 @@ type Renewed struct {
 
 func (x *Renewed) Reset() {
 	*x = Renewed{}
-	mi := &file_edge_proto_msgTypes[15]
+	mi := &file_edge_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1383,7 @@ func (x *Renewed) String() string {
 func (*Renewed) ProtoMessage() {}
 
 func (x *Renewed) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[15]
+	mi := &file_edge_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1396,7 @@ func (x *Renewed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewed.ProtoReflect.Descriptor instead.
 func (*Renewed) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{15}
+	return file_edge_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Renewed) GetExpiresAt() *timestamppb.Timestamp {
@@ -1326,7 +1417,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_edge_proto_msgTypes[16]
+	mi := &file_edge_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1429,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_edge_proto_msgTypes[16]
+	mi := &file_edge_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1442,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_edge_proto_rawDescGZIP(), []int{16}
+	return file_edge_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pong) GetServerTime() *timestamppb.Timestamp {
@@ -1366,13 +1457,14 @@ var File_edge_proto protoreflect.FileDescriptor
 const file_edge_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"edge.proto\x12\aedge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x01\n" +
+	"edge.proto\x12\aedge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x02\n" +
 	"\vClientFrame\x12#\n" +
 	"\x04send\x18\x01 \x01(\v2\r.edge.v1.SendH\x00R\x04send\x12)\n" +
 	"\x06typing\x18\x02 \x01(\v2\x0f.edge.v1.TypingH\x00R\x06typing\x123\n" +
 	"\ahistory\x18\x03 \x01(\v2\x17.edge.v1.HistoryRequestH\x00R\ahistory\x12#\n" +
 	"\x04ping\x18\x04 \x01(\v2\r.edge.v1.PingH\x00R\x04ping\x12&\n" +
-	"\x05renew\x18\x05 \x01(\v2\x0e.edge.v1.RenewH\x00R\x05renewB\a\n" +
+	"\x05renew\x18\x05 \x01(\v2\x0e.edge.v1.RenewH\x00R\x05renew\x12/\n" +
+	"\bactivity\x18\x06 \x01(\v2\x11.edge.v1.ActivityH\x00R\bactivityB\a\n" +
 	"\x05frame\"K\n" +
 	"\x04Send\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x18\n" +
@@ -1389,7 +1481,9 @@ const file_edge_proto_rawDesc = "" +
 	"\x05after\x18\x05 \x01(\tR\x05after\"\x06\n" +
 	"\x04Ping\"\x1d\n" +
 	"\x05Renew\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token\";\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"\x1e\n" +
+	"\bActivity\x12\x12\n" +
+	"\x04away\x18\x01 \x01(\bR\x04away\";\n" +
 	"\vServerBatch\x12,\n" +
 	"\x06frames\x18\x01 \x03(\v2\x14.edge.v1.ServerFrameR\x06frames\"\xbb\x03\n" +
 	"\vServerFrame\x12,\n" +
@@ -1426,14 +1520,17 @@ const file_edge_proto_rawDesc = "" +
 	"\acontent\x18\x03 \x01(\tR\acontent\x12\x17\n" +
 	"\ato_user\x18\x04 \x01(\tR\x06toUser\x123\n" +
 	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x10\n" +
-	"\x03ref\x18\x06 \x01(\tR\x03ref\"P\n" +
+	"\x03ref\x18\x06 \x01(\tR\x03ref\"x\n" +
 	"\x06Status\x12\x16\n" +
 	"\x06online\x18\x01 \x03(\tR\x06online\x12\x18\n" +
 	"\aoffline\x18\x02 \x03(\tR\aoffline\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\rR\x05total\"6\n" +
+	"\x05total\x18\x03 \x01(\rR\x05total\x12\x12\n" +
+	"\x04away\x18\x04 \x03(\tR\x04away\x12\x12\n" +
+	"\x04back\x18\x05 \x03(\tR\x04back\"J\n" +
 	"\bPresence\x12\x14\n" +
 	"\x05users\x18\x01 \x03(\tR\x05users\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\rR\x05total\"\\\n" +
+	"\x05total\x18\x02 \x01(\rR\x05total\x12\x12\n" +
+	"\x04away\x18\x03 \x03(\tR\x04away\"\\\n" +
 	"\x03Ack\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
@@ -1467,7 +1564,7 @@ func file_edge_proto_rawDescGZIP() []byte {
 	return file_edge_proto_rawDescData
 }
 
-var file_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_edge_proto_goTypes = []any{
 	(*ClientFrame)(nil),           // 0: edge.v1.ClientFrame
 	(*Send)(nil),                  // 1: edge.v1.Send
@@ -1475,18 +1572,19 @@ var file_edge_proto_goTypes = []any{
 	(*HistoryRequest)(nil),        // 3: edge.v1.HistoryRequest
 	(*Ping)(nil),                  // 4: edge.v1.Ping
 	(*Renew)(nil),                 // 5: edge.v1.Renew
-	(*ServerBatch)(nil),           // 6: edge.v1.ServerBatch
-	(*ServerFrame)(nil),           // 7: edge.v1.ServerFrame
-	(*Welcome)(nil),               // 8: edge.v1.Welcome
-	(*Chat)(nil),                  // 9: edge.v1.Chat
-	(*Status)(nil),                // 10: edge.v1.Status
-	(*Presence)(nil),              // 11: edge.v1.Presence
-	(*Ack)(nil),                   // 12: edge.v1.Ack
-	(*Error)(nil),                 // 13: edge.v1.Error
-	(*History)(nil),               // 14: edge.v1.History
-	(*Renewed)(nil),               // 15: edge.v1.Renewed
-	(*Pong)(nil),                  // 16: edge.v1.Pong
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Activity)(nil),              // 6: edge.v1.Activity
+	(*ServerBatch)(nil),           // 7: edge.v1.ServerBatch
+	(*ServerFrame)(nil),           // 8: edge.v1.ServerFrame
+	(*Welcome)(nil),               // 9: edge.v1.Welcome
+	(*Chat)(nil),                  // 10: edge.v1.Chat
+	(*Status)(nil),                // 11: edge.v1.Status
+	(*Presence)(nil),              // 12: edge.v1.Presence
+	(*Ack)(nil),                   // 13: edge.v1.Ack
+	(*Error)(nil),                 // 14: edge.v1.Error
+	(*History)(nil),               // 15: edge.v1.History
+	(*Renewed)(nil),               // 16: edge.v1.Renewed
+	(*Pong)(nil),                  // 17: edge.v1.Pong
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_edge_proto_depIdxs = []int32{
 	1,  // 0: edge.v1.ClientFrame.send:type_name -> edge.v1.Send
@@ -1494,29 +1592,30 @@ var file_edge_proto_depIdxs = []int32{
 	3,  // 2: edge.v1.ClientFrame.history:type_name -> edge.v1.HistoryRequest
 	4,  // 3: edge.v1.ClientFrame.ping:type_name -> edge.v1.Ping
 	5,  // 4: edge.v1.ClientFrame.renew:type_name -> edge.v1.Renew
-	7,  // 5: edge.v1.ServerBatch.frames:type_name -> edge.v1.ServerFrame
-	8,  // 6: edge.v1.ServerFrame.welcome:type_name -> edge.v1.Welcome
-	9,  // 7: edge.v1.ServerFrame.chat:type_name -> edge.v1.Chat
-	10, // 8: edge.v1.ServerFrame.status:type_name -> edge.v1.Status
-	11, // 9: edge.v1.ServerFrame.presence:type_name -> edge.v1.Presence
-	12, // 10: edge.v1.ServerFrame.ack:type_name -> edge.v1.Ack
-	13, // 11: edge.v1.ServerFrame.error:type_name -> edge.v1.Error
-	2,  // 12: edge.v1.ServerFrame.typing:type_name -> edge.v1.Typing
-	14, // 13: edge.v1.ServerFrame.history:type_name -> edge.v1.History
-	16, // 14: edge.v1.ServerFrame.pong:type_name -> edge.v1.Pong
-	15, // 15: edge.v1.ServerFrame.renewed:type_name -> edge.v1.Renewed
-	17, // 16: edge.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
-	17, // 17: edge.v1.Welcome.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 18: edge.v1.Chat.sent_at:type_name -> google.protobuf.Timestamp
-	17, // 19: edge.v1.Ack.sent_at:type_name -> google.protobuf.Timestamp
-	9,  // 20: edge.v1.History.messages:type_name -> edge.v1.Chat
-	17, // 21: edge.v1.Renewed.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 22: edge.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	6,  // 5: edge.v1.ClientFrame.activity:type_name -> edge.v1.Activity
+	8,  // 6: edge.v1.ServerBatch.frames:type_name -> edge.v1.ServerFrame
+	9,  // 7: edge.v1.ServerFrame.welcome:type_name -> edge.v1.Welcome
+	10, // 8: edge.v1.ServerFrame.chat:type_name -> edge.v1.Chat
+	11, // 9: edge.v1.ServerFrame.status:type_name -> edge.v1.Status
+	12, // 10: edge.v1.ServerFrame.presence:type_name -> edge.v1.Presence
+	13, // 11: edge.v1.ServerFrame.ack:type_name -> edge.v1.Ack
+	14, // 12: edge.v1.ServerFrame.error:type_name -> edge.v1.Error
+	2,  // 13: edge.v1.ServerFrame.typing:type_name -> edge.v1.Typing
+	15, // 14: edge.v1.ServerFrame.history:type_name -> edge.v1.History
+	17, // 15: edge.v1.ServerFrame.pong:type_name -> edge.v1.Pong
+	16, // 16: edge.v1.ServerFrame.renewed:type_name -> edge.v1.Renewed
+	18, // 17: edge.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	18, // 18: edge.v1.Welcome.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 19: edge.v1.Chat.sent_at:type_name -> google.protobuf.Timestamp
+	18, // 20: edge.v1.Ack.sent_at:type_name -> google.protobuf.Timestamp
+	10, // 21: edge.v1.History.messages:type_name -> edge.v1.Chat
+	18, // 22: edge.v1.Renewed.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 23: edge.v1.Pong.server_time:type_name -> google.protobuf.Timestamp
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_edge_proto_init() }
@@ -1530,8 +1629,9 @@ func file_edge_proto_init() {
 		(*ClientFrame_History)(nil),
 		(*ClientFrame_Ping)(nil),
 		(*ClientFrame_Renew)(nil),
+		(*ClientFrame_Activity)(nil),
 	}
-	file_edge_proto_msgTypes[7].OneofWrappers = []any{
+	file_edge_proto_msgTypes[8].OneofWrappers = []any{
 		(*ServerFrame_Welcome)(nil),
 		(*ServerFrame_Chat)(nil),
 		(*ServerFrame_Status)(nil),
@@ -1549,7 +1649,7 @@ func file_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edge_proto_rawDesc), len(file_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -43,7 +43,9 @@ type NodeState struct {
 	// replace what was known, once all of them are there.
 	Part uint32 `protobuf:"varint,6,opt,name=part,proto3" json:"part,omitempty"`
 	// How many parts there are; 0 means one.
-	Parts         uint32 `protobuf:"varint,7,opt,name=parts,proto3" json:"parts,omitempty"`
+	Parts uint32 `protobuf:"varint,7,opt,name=parts,proto3" json:"parts,omitempty"`
+	// Those of users who are away: all their sessions on the node are.
+	Away          []string `protobuf:"bytes,8,rep,name=away,proto3" json:"away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,6 +129,13 @@ func (x *NodeState) GetParts() uint32 {
 	return 0
 }
 
+func (x *NodeState) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
 // StateRequest asks every node to publish its state now.
 type StateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -177,7 +186,7 @@ var File_presence_proto protoreflect.FileDescriptor
 
 const file_presence_proto_rawDesc = "" +
 	"\n" +
-	"\x0epresence.proto\x12\bpresence\x1a\x1bbuf/validate/validate.proto\"\xdb\x01\n" +
+	"\x0epresence.proto\x12\bpresence\x1a\x1bbuf/validate/validate.proto\"\xff\x01\n" +
 	"\tNodeState\x12\x1e\n" +
 	"\x04node\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04node\x12 \n" +
@@ -186,7 +195,8 @@ const file_presence_proto_rawDesc = "" +
 	"\x05users\x18\x04 \x03(\tB\x0e\xbaH\v\x92\x01\b\"\x06r\x04\x10\x01\x18@R\x05users\x12\x18\n" +
 	"\aleaving\x18\x05 \x01(\bR\aleaving\x12\x12\n" +
 	"\x04part\x18\x06 \x01(\rR\x04part\x12\x1e\n" +
-	"\x05parts\x18\a \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05parts\".\n" +
+	"\x05parts\x18\a \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05parts\x12\"\n" +
+	"\x04away\x18\b \x03(\tB\x0e\xbaH\v\x92\x01\b\"\x06r\x04\x10\x01\x18@R\x04away\".\n" +
 	"\fStateRequest\x12\x1e\n" +
 	"\x04node\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04nodeB\x15Z\x13burrow/gen/presenceb\x06proto3"
