@@ -127,18 +127,20 @@ func (l *leases) ApplyState(node string, incarnation, version uint64, users, awa
 
 func (l *leases) ApplyRequest(node string) { l.calls = append(l.calls, "request "+node) }
 
+func (l *leases) Behind(node, last string) { l.calls = append(l.calls, "behind "+node+" "+last) }
+
 func TestPresenceHandsEverythingOn(t *testing.T) {
 	l := &leases{}
-	p := handlers.Presence{Leases: l}
+	p := handlers.Presence{Leases: l, Talk: l}
 	err := errors.Join(
 		p.Status(t.Context(), &chat.UserStatus{ClientId: "bob", Online: true, Away: true, Node: "n", Incarnation: 1, Version: 2}),
 		p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 1, Version: 3, Users: []string{"ann", "bob"}, Away: []string{"bob"}, Leaving: true, Part: 4, Parts: 5}),
-		p.Request(t.Context(), &presence.StateRequest{Node: "n"}),
+		p.Request(t.Context(), &presence.StateRequest{Node: "n", Behind: "m"}),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"status bobtrue truen1 2", "state n1 3 [ann bob] [bob] true 4 5", "request n"}
+	want := []string{"status bobtrue truen1 2", "state n1 3 [ann bob] [bob] true 4 5", "behind n m", "request n"}
 	if !slices.Equal(l.calls, want) {
 		t.Errorf("got %q, want %q", l.calls, want)
 	}

@@ -9,7 +9,17 @@ import (
 
 // Presence takes in what other nodes say of who is online. Every node runs it;
 // what comes twice, late or in another order is for Leases to sort out.
-type Presence struct{ Leases Leases }
+type Presence struct {
+	Leases Leases
+	Talk   Talk
+}
+
+// Talk is what Presence needs of the edge.
+type Talk interface {
+	// Behind notes that a node may not know yet what was said after the message last, or
+	// if that is empty, that it has just started.
+	Behind(node, last string)
+}
 
 // Leases is what Presence needs of the table of leases. The arguments are the
 // fields of the messages.
@@ -31,8 +41,10 @@ func (p *Presence) State(_ context.Context, m *presence.NodeState) error {
 	return nil
 }
 
-// Request has this node say who is online here.
+// Request has this node say who is online here, and know that the one who asks may not
+// know everything that was said.
 func (p *Presence) Request(_ context.Context, m *presence.StateRequest) error {
+	p.Talk.Behind(m.GetNode(), m.GetBehind())
 	p.Leases.ApplyRequest(m.GetNode())
 	return nil
 }

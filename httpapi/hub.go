@@ -18,7 +18,8 @@ import (
 type hub struct {
 	historyLimit  int
 	overlap       time.Duration
-	keepsPrivate  bool // The archive does, too.
+	late          time.Duration // lateStart; 0 without an archive, in which nothing is found.
+	keepsPrivate  bool          // The archive does, too.
 	listLimit     int
 	flushInterval time.Duration
 	perUser       int // 0: no limit.
@@ -42,7 +43,7 @@ type hub struct {
 }
 
 func newHub(cfg Config) *hub {
-	return &hub{
+	h := &hub{
 		historyLimit:  cfg.History.Limit,
 		overlap:       cfg.History.ResumeOverlap,
 		keepsPrivate:  cfg.ArchivePrivate,
@@ -58,6 +59,10 @@ func newHub(cfg Config) *hub {
 		seen:          idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
 		heard:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
 	}
+	if cfg.Archive != nil {
+		h.late = lateStart
+	}
+	return h
 }
 
 // entry is one message of the memory, with its frames in those dialects in which somebody

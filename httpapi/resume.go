@@ -20,18 +20,30 @@ type coverage struct {
 	// node by for good, because it was not there and no archive has them.
 	lost   int64
 	lostID string
+	// doubts are the times in which another node may have known less than this one, the latest
+	// last.
+	doubts []doubt
+	// gapLast is the last message that came before this node missed some, and gapUntil until when
+	// it may not have found them; 0: it has.
+	gapLast  string
+	gapUntil int64
+	// holeAfter is the last message that came before the latest of these gaps; empty once it is
+	// known whether this node can find all that it missed.
+	holeAfter string
 }
 
 // now is the time on a clock that never jumps, in Unix nanoseconds when the hub began.
 func (h *hub) now() int64 { return h.began.UnixNano() + int64(time.Since(h.began)) }
 
-// seeded says that the memory is complete from now on. at is a moment at which the broadcast
-// function was subscribed already.
+// seeded says that the memory is complete from now on, but for what the archive has only later. at
+// is a moment at which the broadcast function was subscribed already.
 func (h *hub) seeded(at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.cover.begun == 0 {
 		h.cover.begun = h.now()
+		// Others may have started just before, which nobody has told this one.
+		h.doubt(doubt{h.cover.begun - int64(h.late), h.cover.begun + int64(h.late)})
 		h.losePrivate(at)
 	}
 }
@@ -60,7 +72,7 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s.user, since); welcome.Recovered {
 			return missed, welcome
 		}
-		welcome.HistoryAfter = h.justBefore(since)
+		welcome.HistoryAfter = h.historyAfter(s.user, since)
 	}
 	history := h.global.tail(h.historyLimit)
 	recent := make([]*entry, len(history))
@@ -84,13 +96,20 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 	if last == nil {
 		return nil, false, from < h.cover.lostID || !h.keepsPrivate && from < h.private.from
 	}
-	came := last.came - int64(h.overlap)
+	came := h.earliest(last.came)
 	gone := came <= h.private.gone
 	if h.cover.begun > 0 && came > h.cover.begun {
-		complete, gap = came > h.global.gone && !gone, came <= h.cover.lost
+		complete = came > h.global.gone && !gone
 	} else {
+		from = h.historyAfter(user, since)
 		gone = gone || from < h.private.from
-		complete, gap = h.cover.begun > 0 && came > h.global.gone && from >= h.global.from && !gone, from < h.cover.lostID
+		complete = h.cover.begun > 0 && came > h.global.gone && from >= h.global.from && !gone
+	}
+	// Whoever has seen since at a node that did not know everything was told there what is lost.
+	if near := last.came - int64(h.overlap); near > h.cover.begun {
+		gap = near <= h.cover.lost
+	} else {
+		gap = h.justBefore(since) < h.cover.lostID
 	}
 	if gap = gap || gone && !h.keepsPrivate; !complete {
 		return nil, false, gap
@@ -108,6 +127,22 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 	}
 	slices.SortStableFunc(missed, func(a, b *entry) int { return cmp.Compare(a.chat.ID, b.chat.ID) })
 	return missed, true, gap
+}
+
+// historyAfter returns an id after which is everything that user may have missed who has seen since
+// last, as far as ids can tell: those who saw it at a node that had just started may not have got
+// what that had still to find.
+func (h *hub) historyAfter(user, since string) string {
+	at := timeOf(since)
+	came := at.UnixNano()
+	if last := h.find(user, since); last != nil {
+		came = last.came
+	}
+	after := firstID(at.Add(-h.overlap - h.late))
+	if first := h.earliest(came); first < came-int64(h.overlap) {
+		after = min(after, firstID(time.Unix(0, first)))
+	}
+	return after
 }
 
 // justBefore returns an id that is the overlap before id.

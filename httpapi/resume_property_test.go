@@ -72,7 +72,11 @@ type world struct {
 	archive *shelf
 	ids     *idClock
 	nodes   []*Server
-	settled map[*Server]time.Time // When a node has found in the archive what it did not hear.
+	// told is whether nodes tell the others when they start, and gaps: then clients may be cut at any
+	// time. Else nobody is cut until the node has found in the archive what it did not hear.
+	told    bool
+	settled map[*Server]time.Time // When a node has.
+	deaf    map[*Server]int       // How much was said before the broker did not reach them any more.
 	clients []*person
 	said    []*chat.ChatMessage
 	late    map[string]bool // Said again, long after their time.
@@ -104,7 +108,30 @@ func (w *world) startNode() *Server {
 	}
 	go s.keepFilled()
 	w.settled[s] = time.Now().Add(reseedAfter + time.Millisecond)
+	w.tell(s)
 	return s
+}
+
+// tell has s tell the other nodes that it may not know everything.
+func (w *world) tell(s *Server) {
+	for _, other := range w.nodes {
+		if other != s && w.told {
+			other.Behind(s.cfg.Node, s.BehindSince())
+		}
+	}
+}
+
+func (w *world) isDeaf(s *Server) bool {
+	_, deaf := w.deaf[s]
+	return deaf
+}
+
+// listenAgain ends the deafness of s.
+func (w *world) listenAgain(s *Server) {
+	delete(w.deaf, s)
+	s.Refill()
+	w.settled[s] = time.Now().Add(reseedAfter + time.Millisecond)
+	w.tell(s)
 }
 
 // publish archives m and brings it to every node that is there now, each after a time of its own.
@@ -113,6 +140,9 @@ func (w *world) publish(m *chat.ChatMessage, after time.Duration) {
 	go func() { time.Sleep(after + shelve); w.archive.add(m) }()
 	for i, s := range w.nodes {
 		delay := time.Duration(rapid.IntRange(0, int(testOverlap)/2).Draw(w.rt, fmt.Sprint("node", i)))
+		if w.isDeaf(s) {
+			continue
+		}
 		go func() { time.Sleep(after + delay); s.Deliver(m) }()
 	}
 }
@@ -120,6 +150,11 @@ func (w *world) publish(m *chat.ChatMessage, after time.Duration) {
 func (w *world) say() {
 	// What is said until a node that has started is settled is less than its memory holds.
 	time.Sleep(time.Duration(rapid.IntRange(60, 200).Draw(w.rt, "pause")) * time.Millisecond)
+	for _, s := range w.nodes {
+		if w.isDeaf(s) && len(w.said)-w.deaf[s] > 30 {
+			w.listenAgain(s)
+		}
+	}
 	from := rapid.IntRange(0, len(w.clients)-1).Draw(w.rt, "from")
 	to := ""
 	if rapid.IntRange(0, 2).Draw(w.rt, "private") == 0 {
@@ -202,9 +237,7 @@ func (p *person) ask(w *world, after string) {
 }
 
 func (p *person) cut(w *world) {
-	// A node that has just started still has to find in the archive what it did not hear. Whoever
-	// leaves for another node before they have got that may miss it: docs/protocol.md says so.
-	if settled := w.settled[p.on]; p.came.Before(settled) {
+	if settled := w.settled[p.on]; !w.told && p.came.Before(settled) {
 		time.Sleep(time.Until(settled))
 		p.hear(w, -1)
 	}
@@ -221,7 +254,8 @@ func TestNothingIsLostByResuming(t *testing.T) {
 		// Rapid asks a *testing.T for its deadline, which a bubble does not allow.
 		for range 10 { // A hundred worlds each.
 			rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
-				w := &world{t: t, rt: rt, archive: &shelf{}, ids: newIDClock(time.Now), late: map[string]bool{}, settled: map[*Server]time.Time{}}
+				w := &world{t: t, rt: rt, archive: &shelf{}, ids: newIDClock(time.Now), late: map[string]bool{}, settled: map[*Server]time.Time{}, deaf: map[*Server]int{}}
+				w.told = rapid.Bool().Draw(rt, "told")
 				defer func() {
 					for _, s := range w.nodes {
 						s.cancel()
@@ -234,12 +268,12 @@ func TestNothingIsLostByResuming(t *testing.T) {
 				for i := range 3 {
 					w.clients = append(w.clients, &person{name: fmt.Sprint("user", i), seen: map[string]int{}, joined: -1})
 				}
-				restarted := false
+				restarted := false // Or deaf for a while: what is late may not be found.
 				someone := func() *person {
 					return w.clients[rapid.IntRange(0, len(w.clients)-1).Draw(rt, "who")]
 				}
 				for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-					switch rapid.SampledFrom([]string{"say", "say", "say", "say", "many", "move", "move", "hear", "rest", "restart"}).Draw(rt, "step") {
+					switch rapid.SampledFrom([]string{"say", "say", "say", "say", "many", "move", "move", "hear", "rest", "restart", "deaf"}).Draw(rt, "step") {
 					case "say":
 						w.say()
 					case "many":
@@ -258,6 +292,14 @@ func TestNothingIsLostByResuming(t *testing.T) {
 						}
 					case "rest":
 						time.Sleep(time.Duration(rapid.IntRange(0, 2000).Draw(rt, "ms")) * time.Millisecond)
+					case "deaf":
+						// The link of a node breaks for longer than the broker keeps what is for it.
+						if i := rapid.IntRange(0, len(w.nodes)-1).Draw(rt, "node"); w.told && !w.isDeaf(w.nodes[i]) {
+							w.deaf[w.nodes[i]] = len(w.said)
+							restarted = true
+						} else if w.isDeaf(w.nodes[i]) {
+							w.listenAgain(w.nodes[i])
+						}
 					case "restart":
 						// What the broker still holds for a node that stops is lost to it.
 						restarted = true
@@ -267,10 +309,16 @@ func TestNothingIsLostByResuming(t *testing.T) {
 								p.cut(w)
 							}
 						}
+						delete(w.deaf, w.nodes[i])
 						w.nodes[i].cancel()
 						w.nodes[i].hub.close()
 						time.Sleep(time.Duration(rapid.IntRange(0, 1000).Draw(rt, "down")) * time.Millisecond)
 						w.nodes[i] = w.startNode()
+					}
+				}
+				for _, s := range w.nodes {
+					if w.isDeaf(s) {
+						w.listenAgain(s)
 					}
 				}
 				// All is quiet, everyone is there: and has been for as long as a node may take to find

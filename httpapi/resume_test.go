@@ -132,15 +132,15 @@ func TestResumeWithWrongIDs(t *testing.T) {
 // A node that has just started knows from the archive what is complete, and what is not.
 func TestResumeAfterARestart(t *testing.T) {
 	for _, archived := range []bool{false, true} {
-		now := time.Now().Add(-time.Minute)
+		now := time.Now().Add(-10 * time.Minute)
 		old := &fakeArchive{}
 		var sent []*chat.ChatMessage
 		for i := range 10 {
-			sent = append(sent, sentAt(now.Add(time.Duration(i)*10*time.Second/10), "bob", "", fmt.Sprint(i)))
+			sent = append(sent, sentAt(now.Add(time.Duration(i)*10*time.Second), "bob", "", fmt.Sprint(i)))
 		}
 		old.add(sent...)
 		if archived {
-			old.add(sentAt(now.Add(8500*time.Millisecond), "bob", "alice", "psst"), sentAt(now.Add(8600*time.Millisecond), "bob", "carol", "no"))
+			old.add(sentAt(now.Add(85*time.Second), "bob", "alice", "psst"), sentAt(now.Add(86*time.Second), "bob", "carol", "no"))
 		}
 		n := start(t, func(c *httpapi.Config) {
 			c.Archive, c.ArchivePrivate = old, archived

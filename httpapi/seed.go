@@ -51,6 +51,12 @@ func (s *Server) seed(ctx context.Context) error {
 		found = append(found, private...)
 	}
 	s.metrics.seeded.Add(float64(s.hub.merge(found, globalFrom, privateFrom)))
+	if holed := s.hub.hole(globalFrom); len(holed) > 0 {
+		s.log.Warn("more was missed than the memory holds: clients have to resume", "sessions", len(holed))
+		for _, sess := range holed {
+			sess.close(closeRestart, s.retryReason(len(holed)))
+		}
+	}
 	s.hub.seeded(began)
 	return nil
 }
@@ -83,16 +89,30 @@ func (s *Server) newest(ctx context.Context, page func(before string, limit int)
 // Refill merges the archive into the memory soon, and shows everyone what was missing: call it
 // when messages may have been lost on their way here. It does not wait, and many calls are as one.
 func (s *Server) Refill() {
+	s.hub.gap()
 	select {
 	case s.refill <- struct{}{}:
 	default:
 	}
 }
 
+// BehindSince returns the last message before those that this node may not have found yet after a
+// Refill, or "" if there are none: what it tells the other nodes, whose Behind takes it.
+func (s *Server) BehindSince() string { return s.hub.behind() }
+
+// Behind notes that node may not know yet what was said after the message last, or if that is
+// empty, that it has just started: who was there meanwhile and goes on here gets all of it once
+// more. Of this node itself it changes nothing.
+func (s *Server) Behind(node, last string) {
+	if node != s.cfg.Node {
+		s.hub.otherBehind(last)
+	}
+}
+
 // keepFilled merges the archive into the memory once more a while after the first Seed, for messages
-// that were sent before this node subscribed and archived after it looked; and after each Refill at
-// once, a while later, and when a task that a dead worker held must have been archived by another.
-// A merge that fails is tried again, after growing waits.
+// that were sent before this node subscribed and archived after it looked, and when a task that a dead
+// worker held must have been archived by another; and after each Refill at once, and as often. A merge
+// that fails is tried again, after growing waits.
 func (s *Server) keepFilled() {
 	select {
 	case <-s.seeded:
@@ -100,7 +120,7 @@ func (s *Server) keepFilled() {
 		return
 	}
 	last := time.Now()
-	due := []time.Time{last.Add(s.reseedAfter)}
+	due := []time.Time{last.Add(s.reseedAfter), last.Add(refillLast)}
 	again := refillGap
 	for {
 		var wake <-chan time.Time

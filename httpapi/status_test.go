@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -40,6 +41,13 @@ func hubOf(t testing.TB, change func(*Config)) *Server {
 	return s
 }
 
+// noSocket takes what a session does with its socket but for writing.
+type noSocket struct{ net.Conn }
+
+func (noSocket) SetReadDeadline(time.Time) error  { return nil }
+func (noSocket) SetWriteDeadline(time.Time) error { return nil }
+func (noSocket) Close() error                     { return nil }
+
 // listener is a session without a socket.
 type listener struct {
 	t testing.TB
@@ -48,7 +56,7 @@ type listener struct {
 
 func (s *Server) listen(t testing.TB, user, since string) *listener {
 	t.Helper()
-	sess := s.newSession(nil, user, v1Proto, time.Time{})
+	sess := s.newSession(noSocket{}, user, v1Proto, time.Time{})
 	sess.since = since
 	if got := s.hub.join(sess); got != joined {
 		t.Fatalf("join: %v", got)

@@ -73,7 +73,10 @@ func (a archive) Search(ctx context.Context, q httpapi.SearchQuery) (httpapi.Sea
 }
 
 // presenceEvents publishes what the tracker has to say.
-type presenceEvents struct{ router *router.Router }
+type presenceEvents struct {
+	router *router.Router
+	behind func() string // what this node may have missed; see presence.StateRequest
+}
 
 func (p presenceEvents) PublishStatus(ctx context.Context, s presence.Status) error {
 	return p.router.Publish(ctx, &chat.UserStatus{
@@ -89,7 +92,7 @@ func (p presenceEvents) PublishState(ctx context.Context, s presence.State) erro
 }
 
 func (p presenceEvents) PublishRequest(ctx context.Context, node string) error {
-	return p.router.Publish(ctx, &genpresence.StateRequest{Node: node})
+	return p.router.Publish(ctx, &genpresence.StateRequest{Node: node, Behind: p.behind()})
 }
 
 // publisher is the router as httpapi.Publisher.

@@ -110,7 +110,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 			n.edge.Status(user, now == presence.Online)
 		}
 	}
-	n.online = presence.New(presenceCfg, presenceEvents{n.router})
+	n.online = presence.New(presenceCfg, presenceEvents{n.router, func() string { return n.edge.BehindSince() }})
 
 	n.edge, err = httpapi.New(httpapi.Config{
 		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History, Admin: cfg.Admin,
@@ -158,7 +158,7 @@ func (n *node) handle() error {
 	}
 	talk := &handlers.Broadcast{Rooms: n.edge, MessageID: router.MessageID}
 	typing := &handlers.Typing{Rooms: n.edge}
-	online := &handlers.Presence{Leases: n.online}
+	online := &handlers.Presence{Leases: n.online, Talk: n.edge}
 	return errors.Join(err,
 		router.Handle(n.router, "broadcast", talk.Handle),
 		router.Handle(n.router, "broadcast", typing.Handle),
@@ -304,6 +304,7 @@ func (n *node) gap(_, function string) {
 	case n.edge == nil:
 	case function == "broadcast":
 		n.edge.Refill()
+		n.online.Resync() // tells the other nodes, too
 	case function == "presence":
 		n.online.Resync()
 	}

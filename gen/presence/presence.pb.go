@@ -136,11 +136,15 @@ func (x *NodeState) GetAway() []string {
 	return nil
 }
 
-// StateRequest asks every node to publish its state now.
+// StateRequest asks every node to publish its state now. A node asks when it starts,
+// and when it may have missed events.
 type StateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node that asks.
-	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The id of the last chat message that came before those that the node may have
+	// missed and not found yet. Empty if there are none, and after a start.
+	Behind        string `protobuf:"bytes,2,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +186,13 @@ func (x *StateRequest) GetNode() string {
 	return ""
 }
 
+func (x *StateRequest) GetBehind() string {
+	if x != nil {
+		return x.Behind
+	}
+	return ""
+}
+
 var File_presence_proto protoreflect.FileDescriptor
 
 const file_presence_proto_rawDesc = "" +
@@ -196,10 +207,11 @@ const file_presence_proto_rawDesc = "" +
 	"\aleaving\x18\x05 \x01(\bR\aleaving\x12\x12\n" +
 	"\x04part\x18\x06 \x01(\rR\x04part\x12\x1e\n" +
 	"\x05parts\x18\a \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05parts\x12\"\n" +
-	"\x04away\x18\b \x03(\tB\x0e\xbaH\v\x92\x01\b\"\x06r\x04\x10\x01\x18@R\x04away\".\n" +
+	"\x04away\x18\b \x03(\tB\x0e\xbaH\v\x92\x01\b\"\x06r\x04\x10\x01\x18@R\x04away\"P\n" +
 	"\fStateRequest\x12\x1e\n" +
 	"\x04node\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04nodeB\x15Z\x13burrow/gen/presenceb\x06proto3"
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04node\x12 \n" +
+	"\x06behind\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06behindB\x15Z\x13burrow/gen/presenceb\x06proto3"
 
 var (
 	file_presence_proto_rawDescOnce sync.Once

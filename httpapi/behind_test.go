@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"burrow/gen/chat"
+)
+
+// Whoever has seen a message last at a node that did not know what was said before it gets that from
+// another one, however long that node was deaf; and no more than that once it has caught up.
+func TestResumeFromANodeThatWasBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := hubOf(t, nil), hubOf(t, nil)
+		for _, s := range []*Server{a, b} {
+			if err := s.Seed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids := newIDClock(time.Now)
+		say := func(content string, nodes ...*Server) string {
+			t.Helper()
+			time.Sleep(100 * time.Millisecond)
+			id, now := ids.next()
+			for _, s := range nodes {
+				s.Deliver(&chat.ChatMessage{Id: id, Sender: "bob", Content: content, SentAt: timestamppb.New(now)})
+			}
+			return id
+		}
+		resumed := func(since string) (got []string) {
+			t.Helper()
+			for i, f := range a.listen(t, "alice", since).drain() {
+				if w := f.GetWelcome(); i == 0 && (!w.GetRecovered() || w.GetPrivateGap()) {
+					t.Fatalf("got %v", w)
+				}
+				if m := f.GetChat(); m != nil {
+					got = append(got, m.Content)
+				}
+			}
+			return got
+		}
+		a.hub.keepsPrivate, a.hub.cover.lost = true, 0
+		time.Sleep(time.Minute)
+		say("long ago", a, b)
+		time.Sleep(time.Minute)
+		if got := resumed(say("a while later", a, b)); len(got) > 0 {
+			t.Errorf("got %q, and nobody has said that there is more", got)
+		}
+		say("known", a, b)
+		say("missed", a)
+		time.Sleep(time.Hour)
+		b.Refill() // The router calls it before it hands on what comes then.
+		a.Behind(b.cfg.Node, b.BehindSince())
+		last := say("last", a, b)
+		time.Sleep(10 * time.Second)
+		if got := resumed(last); fmt.Sprint(got) != "[a while later known missed]" {
+			t.Errorf("got %q, want what was said since a little before b knew no more", got)
+		}
+		time.Sleep(time.Minute)
+		if got := resumed(say("later", a, b)); len(got) > 0 || b.BehindSince() != "" {
+			t.Errorf("got %q after b has caught up, and b says it is behind %q", got, b.BehindSince())
+		}
+	})
+}
+
+// Of a node that has missed more than its memory holds everybody who can resume does, and gets all of it
+// from the history.
+func TestGapLargerThanTheMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		archive := &shelf{}
+		s := hubOf(t, func(c *Config) {
+			c.Archive, c.ArchivePrivate = archive, true
+			c.History.Buffer, c.History.ResumeOverlap = 20, testOverlap
+		})
+		if err := s.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		go s.keepFilled()
+		ids := newIDClock(time.Now)
+		say := func(heard bool) string {
+			time.Sleep(time.Second)
+			id, now := ids.next()
+			m := &chat.ChatMessage{Id: id, Sender: "bob", SentAt: timestamppb.New(now)}
+			archive.add(m)
+			if heard {
+				s.Deliver(m)
+			}
+			return id
+		}
+		for range 30 {
+			say(true)
+		}
+		alice := s.listen(t, "alice", "")
+		for _, missed := range []int{15, 50} {
+			want := missed > 20
+			var all []string
+			for range missed {
+				all = append(all, say(false))
+			}
+			s.Refill()
+			time.Sleep(2 * refillLast)
+			alice.mu.Lock()
+			closing := alice.closing
+			alice.mu.Unlock()
+			if closing != want {
+				t.Fatalf("after %d missed messages the session is closed: %v, want %v", missed, closing, want)
+			}
+			welcome := s.listen(t, "carol", all[missed-1]).drain()[0].GetWelcome()
+			if welcome.GetRecovered() == want || want && welcome.GetHistoryAfter() >= all[0] {
+				t.Errorf("after %d missed messages: got %v, the first was %s", missed, welcome, all[0])
+			}
+		}
+		s.cancel()
+	})
+}
+
+// What another program says of nodes that are behind costs nobody more than a day's history.
+func TestBehindIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := hubOf(t, func(c *Config) { c.Archive = &shelf{} })
+		if err := a.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		id, now := newIDClock(time.Now).next()
+		a.Deliver(&chat.ChatMessage{Id: id, Sender: "bob", SentAt: timestamppb.New(now)})
+		for i, last := range []string{"", "x", "00000000-0000-7000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"} {
+			for range 100 {
+				a.Behind(fmt.Sprint("node", i), last)
+			}
+			after := a.listen(t, "alice", id).drain()[0].GetWelcome().GetHistoryAfter()
+			if after != "" && time.Since(timeOf(after)) > maxBehind+time.Minute {
+				t.Errorf("%q: the history begins %s ago", last, time.Since(timeOf(after)))
+			}
+			if n := len(a.hub.cover.doubts); n > maxDoubts {
+				t.Errorf("%d doubts", n)
+			}
+		}
+		a.Behind(a.cfg.Node, "")
+	})
+}
