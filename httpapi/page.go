@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,7 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,6 +24,39 @@ type asset struct {
 	content     []byte
 	contentType string
 	etag        string
+	// zipped returns the content compressed, or nil where that is of no use. It is made when it
+	// is first asked for: a start need not wait for it.
+	zipped func() []byte
+}
+
+// minZip is the least size that is compressed, in bytes: anything less is one packet anyway.
+const minZip = 512
+
+// newAsset returns the file with that name.
+func newAsset(name string, content []byte) *asset {
+	sum := sha256.Sum256(content)
+	a := &asset{content: content, contentType: contentTypes[path.Ext(name)], etag: hex.EncodeToString(sum[:16])}
+	if a.contentType == "" {
+		a.contentType = "text/plain; charset=utf-8"
+	}
+	a.zipped = sync.OnceValue(func() []byte {
+		if len(content) < minZip {
+			return nil
+		}
+		var b bytes.Buffer
+		w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+		if err == nil {
+			_, err = w.Write(content)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil || b.Len() > len(content)*9/10 { // A picture is compressed already.
+			return nil
+		}
+		return b.Bytes()
+	})
+	return a
 }
 
 // contentTypes are those that the page uses, rather than what this machine happens to know.
@@ -38,13 +74,15 @@ var contentTypes = map[string]string{
 	".woff2":       "font/woff2",
 }
 
-// loadPages reads the files of the page, by path.
-func loadPages(files fs.FS) (map[string]*asset, error) {
-	pages := make(map[string]*asset)
+// loadPages reads the files of the page, by path. Index.html refers to the others below /ui/: in
+// what is served that is a path with the version of them all, below which nothing ever changes.
+func loadPages(files fs.FS) (pages map[string]*asset, version string, err error) {
+	pages = make(map[string]*asset)
 	if files == nil {
-		return pages, nil
+		return pages, "", nil
 	}
-	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+	all := sha256.New()
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -52,46 +90,78 @@ func loadPages(files fs.FS) (map[string]*asset, error) {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(content)
-		a := &asset{content: content, contentType: contentTypes[path.Ext(name)], etag: `"` + hex.EncodeToString(sum[:16]) + `"`}
-		if a.contentType == "" {
-			a.contentType = "text/plain; charset=utf-8"
-		}
-		pages[name] = a
+		pages[name] = newAsset(name, content)
+		fmt.Fprintf(all, "%s %s\n", name, pages[name].etag)
 		return nil
 	})
-	if err == nil && pages["index.html"] == nil {
+	index := pages["index.html"]
+	if err == nil && index == nil {
 		err = errors.New("there is no index.html")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("httpapi: Config.UI: %w", err)
+		return nil, "", fmt.Errorf("httpapi: Config.UI: %w", err)
 	}
-	return pages, nil
+	version = "@" + hex.EncodeToString(all.Sum(nil)[:8])
+	pages["index.html"] = newAsset("index.html", bytes.ReplaceAll(index.content, []byte(`"/ui/`), []byte(`"/ui/`+version+`/`)))
+	return pages, version, nil
 }
 
-// index serves the page.
-func (s *Server) index(c echo.Context) error { return s.serve(c, "index.html") }
+// index serves the page. Browsers keep it but ask each time, so that a new version of the server
+// is a new page at once.
+func (s *Server) index(c echo.Context) error { return s.serve(c, "index.html", false) }
 
-// static serves what the page loads.
+// static serves what the page loads. What is asked for by its version is kept and not asked for
+// again. A page that another version of the server has made gets the file as it is here.
 func (s *Server) static(c echo.Context) error {
 	name, err := url.PathUnescape(strings.TrimPrefix(c.Request().URL.EscapedPath(), "/ui/"))
 	if err != nil {
 		return echo.ErrNotFound
 	}
-	return s.serve(c, name)
+	version, rest, found := strings.Cut(name, "/")
+	if found && strings.HasPrefix(version, "@") {
+		name = rest
+	}
+	return s.serve(c, name, version == s.pagesVersion)
 }
 
-// serve answers with a file. Browsers keep it but ask each time, so that a new version of the
-// server is a new page at once.
-func (s *Server) serve(c echo.Context, name string) error {
+// serve answers with a file, compressed if the browser takes that.
+func (s *Server) serve(c echo.Context, name string, forever bool) error {
 	a, ok := s.pages[name]
 	if !ok {
 		return echo.ErrNotFound
 	}
 	h := c.Response().Header()
 	h.Set("Content-Type", a.contentType)
-	h.Set("ETag", a.etag)
+	h.Set("Vary", "Accept-Encoding")
 	h.Set("Cache-Control", "no-cache")
-	http.ServeContent(c.Response(), c.Request(), name, time.Time{}, bytes.NewReader(a.content))
+	if forever {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	content, etag := a.content, a.etag
+	if acceptsGzip(c.Request().Header) {
+		if zipped := a.zipped(); zipped != nil {
+			content, etag = zipped, etag+"-gzip"
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	h.Set("ETag", `"`+etag+`"`)
+	http.ServeContent(c.Response(), c.Request(), name, time.Time{}, bytes.NewReader(content))
 	return nil
+}
+
+// acceptsGzip reports whether a request takes an answer in gzip.
+func acceptsGzip(h http.Header) bool {
+	for _, line := range h["Accept-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(coding, ";")
+			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				continue
+			}
+			weight, given := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+			if q, err := strconv.ParseFloat(weight, 64); !given || err == nil && q > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -43,27 +43,28 @@ const stopTimeout = 10 * time.Second
 // Server is the edge of one node. Its life: New, Listen, Run; Seed once the functions are
 // subscribed; Shutdown. Its methods are safe for concurrent use.
 type Server struct {
-	cfg        Config
-	log        *slog.Logger
-	logPublish *rate.Sometimes // A broker that is down is one line a second, not one a message.
-	metrics    *metrics
-	hub        *hub
-	shards     *shards
-	post       *post
-	raw        func(net.Conn) syscallConn // For tests of the way without it.
-	ids        *idClock
-	melody     *melody.Melody
-	pages      map[string]*asset
-	signIns    *hostLimiter
-	strangers  *hostLimiter // Wrong tokens of the admin API.
-	failures   *hostLimiter // Proofs of a name that are worth nothing.
-	upgrades   *hostLimiter // Nil: none.
-	allowances allowances
-	posting    posting
-	searchers  *hostLimiter
-	searching  chan struct{} // Holds one for each search under way.
-	people     people
-	http       *http.Server
+	cfg          Config
+	log          *slog.Logger
+	logPublish   *rate.Sometimes // A broker that is down is one line a second, not one a message.
+	metrics      *metrics
+	hub          *hub
+	shards       *shards
+	post         *post
+	raw          func(net.Conn) syscallConn // For tests of the way without it.
+	ids          *idClock
+	melody       *melody.Melody
+	pages        map[string]*asset
+	pagesVersion string // What the page calls the others by; it changes when one of them does.
+	signIns      *hostLimiter
+	strangers    *hostLimiter // Wrong tokens of the admin API.
+	failures     *hostLimiter // Proofs of a name that are worth nothing.
+	upgrades     *hostLimiter // Nil: none.
+	allowances   allowances
+	posting      posting
+	searchers    *hostLimiter
+	searching    chan struct{} // Holds one for each search under way.
+	people       people
+	http         *http.Server
 
 	reseedAfter time.Duration
 	epoch       string // Of this start of the node.
@@ -93,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages, err := loadPages(cfg.UI)
+	pages, version, err := loadPages(cfg.UI)
 	if err != nil {
 		return nil, err
 	}
@@ -102,15 +103,15 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:         cfg,
-		log:         cfg.Log.With("part", "edge"),
-		logPublish:  &rate.Sometimes{First: 1, Interval: time.Second},
-		metrics:     m,
-		hub:         newHub(cfg),
-		shards:      newShards(),
-		raw:         rawConn,
-		ids:         newIDClock(time.Now),
-		pages:       pages,
+		cfg:        cfg,
+		log:        cfg.Log.With("part", "edge"),
+		logPublish: &rate.Sometimes{First: 1, Interval: time.Second},
+		metrics:    m,
+		hub:        newHub(cfg),
+		shards:     newShards(),
+		raw:        rawConn,
+		ids:        newIDClock(time.Now),
+		pages:      pages, pagesVersion: version,
 		signIns:     newHostLimiter(signInRate, signInBurst),
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
