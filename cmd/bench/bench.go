@@ -68,7 +68,16 @@ func (b *bench) servers(ctx context.Context, l load) (started []*server, err err
 		// A prefix of its own: what was left by the load before is not this one's.
 		cfg.env = append(broker.env(), fmt.Sprintf("BURROW_BROKER_TOPIC_PREFIX=bench-%d", time.Now().UnixNano()))
 	}
-	for range max(1, l.Nodes) {
+	for n := range max(1, l.Nodes) {
+		if err := b.restore(); err != nil { // The one before has left us our half.
+			return started, err
+		}
+		if l.Aside && n > 0 && b.opts.pin {
+			cfg.pin = false
+			if err := pinOurs(); err != nil {
+				return started, err
+			}
+		}
 		s, err := startServer(ctx, cfg, b.log)
 		if err != nil {
 			return started, err
@@ -125,6 +134,9 @@ func (b *bench) measure(ctx context.Context, l load) (r result, err error) {
 		}
 		for _, s := range own {
 			to.addrs, to.pids = append(to.addrs, s.addr), append(to.pids, s.cmd.Process.Pid)
+		}
+		if l.Aside {
+			to.pids = to.pids[:1]
 		}
 	}
 	r = result{Load: l}

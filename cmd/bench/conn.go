@@ -126,7 +126,7 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 	var (
 		now     time.Duration
 		mine    int
-		beats   int // Bytes of them: they are no sign that something happens.
+		beats   int // Bytes of pings: they are no sign that something happens.
 		control []byte
 		locked  bool
 	)
@@ -164,6 +164,7 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 				return c.send(op, c.protocol.beat)
 			}
 		case opPing:
+			beats += len(payload) + 2
 			control = append(control[:0], payload...)
 			return c.send(opPong, control)
 		case opClose:

@@ -79,7 +79,7 @@ func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each fun
 					return
 				}
 				i += first
-				conn, err := dial(ctx, addrs[i%len(addrs)], c.load.user(i), i, protocols[c.load.Protocol])
+				conn, err := dial(ctx, c.load.node(addrs, i), c.load.user(i), i, protocols[c.load.Protocol])
 				if err != nil {
 					cancel(err)
 					return

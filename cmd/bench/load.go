@@ -24,6 +24,7 @@ type load struct {
 	Newcomers   int           `json:"newcomers,omitempty"` // Connect when all are idle.
 	Nodes       int           `json:"nodes,omitempty"`     // Servers that share a broker; 0: one.
 	Broker      string        `json:"broker,omitempty"`    // Of a process of its own; empty: what the server has by itself.
+	Aside       bool          `json:"aside,omitempty"`     // Only the first node is measured; the others have every second publisher.
 }
 
 func (l *load) check() error {
@@ -71,6 +72,14 @@ func (l *load) user(i int) string {
 		i %= l.Users
 	}
 	return fmt.Sprintf("user-%05d", i)
+}
+
+// node returns which of the servers connection i goes to.
+func (l *load) node(addrs []string, i int) string {
+	if l.Aside && (i >= l.Publishers || i%2 == 0) {
+		return addrs[0]
+	}
+	return addrs[i%len(addrs)]
 }
 
 // confirmed reports whether the protocol has confirmations.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/pprof"
 	"syscall"
 	"time"
 )
@@ -35,6 +36,7 @@ type options struct {
 	binary  string // The server to start; empty: build ./cmd/app.
 	rival   string // A Centrifugo to compare with; empty: none.
 	pin     bool
+	profile string // Where the load's own CPU profile goes; empty: nowhere.
 	json    string
 	cases   bool
 	only    *regexp.Regexp
@@ -56,17 +58,35 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	b, err := newBench(ctx, opts, stderr)
 	if err == nil {
 		defer b.close()
+		measure := b.runOne
 		if opts.cases {
-			err = b.runCases(ctx, stdout)
-		} else {
-			err = b.runOne(ctx, stdout)
+			measure = b.runCases
 		}
+		err = profiled(opts.profile, func() error { return measure(ctx, stdout) })
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
 	return 0
+}
+
+// profiled calls measure and writes what it needed CPU for to path, unless that is empty.
+func profiled(path string, measure func() error) error {
+	if path == "" {
+		return measure()
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // A second time does nothing.
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	err = measure()
+	pprof.StopCPUProfile()
+	return errors.Join(err, f.Close())
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -97,6 +117,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.DurationVar(&l.Duration, "duration", 10*time.Second, "measure this long")
 	f.BoolVar(&l.Archive, "archive", false, "wait until everything is archived, and count the rows in the server's SQLite file")
 	f.BoolVar(&o.pin, "pin", false, "the server gets the first half of the CPUs, the load the other (Linux)")
+	f.StringVar(&o.profile, "cpuprofile", "", "write a profile of the load itself to this `file`")
 	f.StringVar(&o.json, "json", "", "write the results to this `file` as JSON; - is the standard output")
 	f.BoolVar(&o.cases, "cases", false, "run the cases of docs/performance.md; -conns and the like do not count then")
 	f.StringVar(&only, "only", "", "with -cases: only those whose name matches this `pattern`")

@@ -81,9 +81,10 @@ func (b *bench) runCase(ctx context.Context, tc testCase) (measured, error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if got != nil {
-			found.Samples = append(found.Samples, got)
+		if got == nil {
+			break // It cannot be measured, and will not be the next time.
 		}
+		found.Samples = append(found.Samples, got)
 		if tc.rival == nil || b.opts.rival == "" {
 			continue
 		}
