@@ -1,7 +1,7 @@
 // A connection that comes back: connect, wait, connect again. What carries it is a
-// transport, by default a WebSocket.
+// transport, by default a WebSocket, or what stands in for one.
 import { reconnectDelay } from './backoff.js';
-import { openSocket } from './socket.js';
+import { carrier } from './carrier.js';
 import { ping } from './wire.js';
 
 const CONNECT_TIMEOUT = 10_000; // ms for a handshake
@@ -15,7 +15,7 @@ const SLEPT = 150_000; // ms
 
 /**
  * Connection keeps a connection to what `url()` returns open until stop. `transport`
- * makes one attempt and has the form of openSocket, which it is by default. The
+ * makes one attempt and has the form of openSocket; by default it is what gets through, see carrier. The
  * handlers:
  *   opened()            a new connection: the server's welcome follows
  *   received(text)      one frame
@@ -31,7 +31,7 @@ const SLEPT = 150_000; // ms
  * everOpen tells whether any attempt has succeeded.
  */
 export class Connection {
-  constructor(url, handlers, transport = openSocket) {
+  constructor(url, handlers, transport = carrier()) {
     this.url = url;
     this.on = handlers;
     this.transport = transport;

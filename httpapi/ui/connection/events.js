@@ -1,0 +1,107 @@
+// A transport without WebSockets: Server-Sent Events from the server, a request for
+// each frame to it. See docs/protocol.md, "Without WebSockets".
+
+const POST_TIMEOUT = 30_000; // ms; the server answers within 25 s
+const HEARTBEAT = 25_000; // ms; when the server's is slower, the page asks another way
+
+const batch = (...frames) => JSON.stringify({ frames });
+
+/** eventsURL returns where the events of a WebSocket's address are. */
+export function eventsURL(url) {
+  const { protocol, host, pathname, searchParams } = new URL(url);
+  const query = new URLSearchParams(searchParams);
+  query.set('client_id', decodeURIComponent(pathname.slice('/ws/'.length)));
+  return { base: `${protocol === 'wss:' ? 'https:' : 'http:'}//${host}`, query };
+}
+
+/** parser returns a function that takes text as it comes and tells event({id, event, data}) and beat(). */
+export function parser({ event, beat }) {
+  let rest = '';
+  let found = {};
+  return (text) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line === '') {
+        if (found.data !== undefined) event(found);
+        found = {};
+      } else if (line.startsWith(':')) {
+        beat();
+      } else {
+        const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+        found[name] = value; // The server writes one line of each.
+      }
+    }
+  };
+}
+
+/** openEvents has the form of openSocket, and takes the same address. */
+export function openEvents(url, { opened, received, closed }) {
+  const { base, query } = eventsURL(url);
+  const stop = new AbortController();
+  const who = new URLSearchParams({ client_id: query.get('client_id') });
+  let over = false;
+  let slow = false; // the server says so little that it has to be asked
+  const tell = (text) => !over && received(text);
+  const end = (code, reason = '') => {
+    if (over) return;
+    over = true;
+    stop.abort();
+    closed({ code, reason });
+  };
+
+  const read = parser({
+    beat: () => tell(batch()), // a sign of life, and nothing else
+    event({ event, data }) {
+      if (event === 'close') {
+        const { code, reason } = JSON.parse(data);
+        end(code, reason);
+        return;
+      }
+      const welcome = JSON.parse(data).frames?.[0]?.welcome;
+      if (welcome) slow = welcome.ping_interval_ms > HEARTBEAT;
+      tell(data);
+    },
+  });
+
+  async function listen() {
+    const res = await fetch(`${base}/events?${query}`, { headers: { accept: 'text/event-stream' }, cache: 'no-store', signal: stop.signal });
+    if (!res.ok || !res.headers.get('content-type')?.startsWith('text/event-stream')) throw new Error(`the server answered ${res.status}`);
+    let first = true;
+    const decoder = new TextDecoder();
+    for (const reader = res.body.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done || over) return;
+      if (first) opened(); // Not before: something on the way may hold everything back.
+      first = false;
+      read(decoder.decode(value, { stream: true }));
+    }
+  }
+  listen().then(() => end(1006), () => end(1006));
+
+  async function post(path, body) {
+    const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(POST_TIMEOUT)]);
+    const headers = { 'content-type': 'application/json' };
+    const res = await fetch(`${base}${path}?${who}`, { method: 'POST', headers, body: JSON.stringify(body), signal });
+    const answer = await res.json();
+    if (res.ok) return { ack: answer };
+    const { code, message, retry_after_ms = 0 } = answer.error;
+    if (res.status === 401) end(4401, message);
+    return { error: { code, message, ref: body.ref ?? '', retry_after_ms } };
+  }
+
+  return {
+    send(text) {
+      if (over) return false;
+      const frame = JSON.parse(text);
+      if (frame.send) post('/api/messages', frame.send).then((answer) => tell(batch(answer)), () => end(1006));
+      else if (frame.typing) post('/api/typing', frame.typing).catch(() => {}); // It is not worth more.
+      else if (frame.ping && slow) fetch(`${base}/healthz`, { signal: stop.signal }).then(() => tell(batch()), () => {});
+      return true;
+    },
+    close() {
+      over = true;
+      stop.abort();
+    },
+  };
+}

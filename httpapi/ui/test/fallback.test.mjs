@@ -1,0 +1,127 @@
+// What stands in for a WebSocket where none gets through.
+import assert from 'node:assert/strict';
+import { beforeEach, mock, test } from 'node:test';
+import { carrier } from '../connection/carrier.js';
+import { eventsURL, parser } from '../connection/events.js';
+
+beforeEach(() => {
+  mock.timers.reset();
+  mock.timers.enable({ apis: ['setTimeout'] });
+});
+
+// world has the two transports as a test moves them: the attempts in the order in which they were made.
+function world() {
+  const w = { attempts: [], told: [] };
+  const fake = (kind) => (url, handlers) => {
+    const attempt = { kind, ...handlers, sent: [], over: false };
+    attempt.link = { send: (text) => (attempt.sent.push(text), true), close: () => { attempt.over = true; } };
+    w.attempts.push(attempt);
+    return attempt.link;
+  };
+  const transport = carrier({ socket: fake('socket'), events: fake('events') });
+  w.open = () => transport('ws://x/ws/me', {
+    opened: () => w.told.push('opened'),
+    received: (text) => w.told.push(text),
+    closed: ({ code, reason }) => w.told.push(`closed ${code} ${reason}`.trim()),
+  });
+  w.kinds = () => w.attempts.map((a) => a.kind);
+  return w;
+}
+
+test('a WebSocket that gets through is taken', () => {
+  const w = world();
+  const link = w.open();
+  w.attempts[0].opened();
+  assert.deepEqual(w.told, [], 'it is open when the server has said something');
+  w.attempts[0].received('hello');
+  mock.timers.tick(3_600_000);
+  link.send('x');
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  assert.deepEqual(w.told, ['opened', 'hello', 'closed 1006']);
+  assert.deepEqual(w.kinds(), ['socket']);
+});
+
+test('events stand in for one that is refused or swallowed, also the next time', () => {
+  for (const fail of [(a) => a.closed({ code: 1006, reason: '' }), () => mock.timers.tick(5_000)]) {
+    const w = world();
+    w.open();
+    fail(w.attempts[0]);
+    assert.ok(w.attempts[0].over);
+    w.attempts[1].opened();
+    w.attempts[1].received('hello');
+    w.attempts[1].closed({ code: 1012, reason: 'retry-ms=5' });
+    assert.deepEqual(w.told, ['opened', 'hello', 'closed 1012 retry-ms=5']);
+    w.open();
+    assert.deepEqual(w.kinds(), ['socket', 'events', 'events']);
+    w.attempts[2].closed({ code: 1006, reason: '' });
+    w.open();
+    assert.equal(w.kinds()[3], 'socket', 'when that fails too, it may be the other way round');
+  }
+});
+
+test('when neither gets through, that is one failure', () => {
+  const w = world();
+  w.open();
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  w.attempts[1].closed({ code: 1006, reason: '' });
+  mock.timers.tick(3_600_000);
+  assert.deepEqual(w.told, ['closed 1006']);
+  assert.equal(w.attempts.length, 2);
+});
+
+test('what the server says is no reason to fall back', () => {
+  const w = world();
+  w.open();
+  w.attempts[0].closed({ code: 4401, reason: 'the session has expired' });
+  assert.deepEqual(w.told, ['closed 4401 the session has expired']);
+  assert.equal(w.attempts.length, 1);
+});
+
+test('a WebSocket is tried again now and then, and taken when it gets through', () => {
+  const w = world();
+  w.open();
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  w.attempts[1].opened();
+  mock.timers.tick(60_000);
+  assert.deepEqual(w.kinds(), ['socket', 'events', 'socket']);
+  w.attempts[2].closed({ code: 1006, reason: '' });
+  mock.timers.tick(119_999);
+  assert.equal(w.attempts.length, 3);
+  mock.timers.tick(1);
+  w.attempts[3].opened();
+  w.attempts[3].received('welcome');
+  assert.deepEqual(w.told, ['opened', 'closed 1012 retry-ms=0']);
+  assert.ok(w.attempts[1].over && w.attempts[3].over);
+  w.open();
+  assert.equal(w.kinds()[4], 'socket');
+});
+
+test('nothing is told after close', () => {
+  const w = world();
+  const link = w.open();
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  w.attempts[1].opened();
+  link.close();
+  w.attempts[1].closed({ code: 1006, reason: '' });
+  mock.timers.tick(3_600_000);
+  assert.deepEqual(w.told, ['opened']);
+  assert.equal(link.send('x'), false);
+  assert.equal(w.attempts.length, 2);
+});
+
+test('events are read in whatever pieces they come', () => {
+  const text = 'id: 7\ndata: {"a":"b: c"}\n\n:\n\nretry: 5\nevent: close\ndata: {"code":1012}\n\n';
+  for (let size = 1; size <= text.length; size++) {
+    const got = [];
+    const read = parser({ event: (e) => got.push({ ...e }), beat: () => got.push('beat') });
+    for (let i = 0; i < text.length; i += size) read(text.slice(i, i + size));
+    assert.deepEqual(got, [{ id: '7', data: '{"a":"b: c"}' }, 'beat', { retry: '5', event: 'close', data: '{"code":1012}' }]);
+  }
+});
+
+test('the address of the events is that of the WebSocket', () => {
+  const { base, query } = eventsURL('wss://chat.example:8443/ws/Zo%C3%AB%20%26?since=1');
+  assert.equal(base, 'https://chat.example:8443');
+  assert.equal(query.get('client_id'), 'Zoë &');
+  assert.equal(query.get('since'), '1');
+});
