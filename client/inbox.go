@@ -60,6 +60,8 @@ func (b *inbox) live(m Message) {
 	switch {
 	case b.closed || b.behind:
 		return
+	case len(m.ID) != 36 || uuid.Validate(m.ID) != nil:
+		return // No message of Burrow; it could not be told from another one, nor gone on from.
 	case b.catch != nil:
 		if len(b.catch.held) < maxHeld {
 			b.catch.held = append(b.catch.held, m)
@@ -82,7 +84,7 @@ func (b *inbox) live(m Message) {
 func (b *inbox) put(m Message) bool {
 	key, err := uuid.Parse(m.ID)
 	if err != nil {
-		return true // No message of Burrow; it could not be told from another one.
+		return true // As above.
 	}
 	if b.seen.has(key) {
 		return true
