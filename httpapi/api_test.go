@@ -108,7 +108,7 @@ func TestHistoryOfPrivateTalk(t *testing.T) {
 	if got, _ := contents(t, n, "?with=bob", cookie); len(got) != 2 {
 		t.Errorf("alice sees %v of her talk with bob", got)
 	}
-	if got, _ := contents(t, n, "?with=carol&client_id=bob", cookie); len(got) != 0 {
+	if got, _ := contents(t, n, "?with=carol", cookie); len(got) != 0 {
 		t.Errorf("alice sees %v of bob's talk with carol", got)
 	}
 }
@@ -132,6 +132,7 @@ func TestHistoryRefusals(t *testing.T) {
 	check("", 401, "no_session")
 	check("?client_id=alice", 401, "no_session")
 	check("?with=bob", 401, "no_session", "Cookie: burrow_session=x")
+	check("?with=carol&client_id=bob", 403, "forbidden", cookie)
 	n.archive.err = errors.New("disk is full")
 	check("", 503, "unavailable", cookie)
 }

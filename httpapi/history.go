@@ -78,19 +78,28 @@ func talkWith(q url.Values, me string) (with string, all bool, err error) {
 }
 
 // reader returns who asks: the user of the cookie or token, or in open mode whom client_id names,
-// if anybody.
+// if anybody. A page that says client_id is told when the cookie is another one's by now, as when
+// somebody has signed in anew in another tab: it must not go on as them, nor show what is theirs.
 func (s *Server) reader(c echo.Context, q url.Values) (string, error) {
-	if s.cfg.Auth.Mode() != auth.ModeOpen {
+	open := s.cfg.Auth.Mode() == auth.ModeOpen
+	var me string
+	if !open {
 		session, err := s.verify(c)
-		return session.Name, err
+		if err != nil {
+			return "", err
+		}
+		me = session.Name
 	}
 	raw := q.Get("client_id")
 	if raw == "" {
-		return "", nil
+		return me, nil
 	}
 	name, err := auth.ValidName(raw)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", errInvalidClientID
+	case !open && name != me:
+		return "", errOtherName
 	}
 	return name, nil
 }

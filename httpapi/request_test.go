@@ -83,8 +83,15 @@ func TestPostIsRefused(t *testing.T) {
 			t.Errorf("%q: got %d %s", headers, res.StatusCode, body)
 		}
 	}
+	// A page of alice whose cookie is that of bob by now, who has signed in in another tab.
+	for _, path := range []string{"/api/messages", "/api/typing"} {
+		res, body := guest.request(t, http.MethodPost, path+"?client_id=alice", posted(ref(1), "x", ""), jsonBody, "Cookie: burrow_session=cookie-of-bob")
+		if res.StatusCode != 403 || errorCode(t, body) != "forbidden" {
+			t.Errorf("%s with the cookie of another one: got %d %s", path, res.StatusCode, body)
+		}
+	}
 	bob := guest.listen(t, "", "Cookie: burrow_session=cookie-of-bob")
-	if res, body := guest.request(t, http.MethodPost, "/api/messages", posted(ref(1), "it is me", `,"sender":"bob"`), jsonBody, cookie); res.StatusCode != 200 {
+	if res, body := guest.request(t, http.MethodPost, "/api/messages?client_id=alice", posted(ref(1), "it is me", `,"sender":"bob"`), jsonBody, cookie); res.StatusCode != 200 {
 		t.Errorf("alice is refused: %d %s", res.StatusCode, body)
 	}
 	if c := bob.hears("it is me"); c.GetSender() != "alice" {

@@ -63,11 +63,13 @@ func TestSearchAsksForWhatOneMaySee(t *testing.T) {
 	check("?q=a&client_id=alice&with=bob", httpapi.SearchQuery{Text: "a", Limit: 50, User: "alice", With: "bob"})
 	check("?q=a&with=global", httpapi.SearchQuery{Text: "a", Limit: 50, Everyone: true})
 	cookie := n.guest("alice")
-	check("?q=a&client_id=bob", httpapi.SearchQuery{Text: "a", Limit: 50, User: "alice"}, cookie)
+	check("?q=a", httpapi.SearchQuery{Text: "a", Limit: 50, User: "alice"}, cookie)
+	check("?q=a&client_id=alice", httpapi.SearchQuery{Text: "a", Limit: 50, User: "alice"}, cookie)
 
 	for query, want := range map[string]string{
 		"?q=a":                                "401 no_session",
 		"?q=a&client_id=alice":                "401 no_session",
+		"?q=a&client_id=bob " + cookie:        "403 forbidden",
 		"?q=a&limit=0 " + cookie:              "400 bad_request",
 		"?q=a&limit=101 " + cookie:            "400 bad_request",
 		"?q=a&before=x " + cookie:             "400 bad_request",

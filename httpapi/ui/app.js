@@ -113,7 +113,7 @@ const app = {
       me: name,
       send: (text) => connection.send(text),
       reconnect: () => connection.reconnect(),
-      history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
+      history: (page) => getHistory({ ...page, clientId: name }),
       visible: () => document.visibilityState === 'visible',
       memory,
       tabs,

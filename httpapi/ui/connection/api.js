@@ -51,7 +51,7 @@ export const postSession = (name) =>
 /**
  * getHistory returns {messages, has_more}, oldest first: the newest page, or the
  * one before or after an id; of the room, or of the talk with a person. clientId
- * names the caller where no cookie does (open mode).
+ * is whom this page is of: the cookie may be another one's by now.
  */
 export function getHistory({ before = '', after = '', talk = '', limit = 50, clientId = '' }) {
   const query = new URLSearchParams({ limit: String(limit) });
