@@ -45,6 +45,9 @@ func ValidName(raw string) (string, error) {
 	if !alphanumeric(first) || !alphanumeric(last) {
 		return "", invalid("a name starts and ends with a letter or digit")
 	}
+	if strings.Contains(name, "  ") {
+		return "", invalid("a page shows two spaces together as one")
+	}
 	// Programs write global for everyone. What only looks like it is refused too,
 	// as the store compares names in the same way.
 	if strings.EqualFold(norm.NFKC.String(name), "global") {
@@ -53,9 +56,13 @@ func ValidName(raw string) (string, error) {
 	return name, nil
 }
 
-// alphanumeric says what \p{L} and \p{Nd} do in the schema of the messages.
-func alphanumeric(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+// alphanumeric says what \p{L} and \p{Nd} do in the schema of the messages, but for letters
+// that nobody can see (the fillers of Hangul): with one more of them anybody would look like
+// somebody else.
+func alphanumeric(r rune) bool {
+	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
 
 func invalid(why string) error {
-	return fmt.Errorf(`%w: %s; use 1 to 64 letters, digits, spaces or _ - . @, with a letter or digit at both ends, and not "global"`, ErrInvalidName, why)
+	return fmt.Errorf(`%w: %s; use 1 to 64 letters, digits, single spaces or _ - . @, with a letter or digit at both ends, and not "global"`, ErrInvalidName, why)
 }

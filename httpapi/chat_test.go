@@ -285,6 +285,7 @@ func TestRefusedFrames(t *testing.T) {
 		"empty":                         {`{"content":""}`, "empty_content"},
 		"Unicode space":                 {`{"content":" \u3000\u00a0\n\t "}`, "empty_content"},
 		"nothing visible":               {`{"content":"\u200b\u2060"}`, "empty_content"},
+		"letters that show nothing":     {`{"content":"\u3164\u115f\u2800\ufe0f\u034f"}`, "empty_content"},
 		"too long by a byte":            {`{"content":"` + long + `x"}`, "content_too_long"},
 		"an impossible name":            {`{"content":"x","to_user":"<b>"}`, "invalid_user"},
 		"a name of spaces":              {`{"content":"x","to_user":" "}`, "invalid_user"},

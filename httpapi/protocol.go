@@ -169,7 +169,7 @@ func compose(content, toUser string, maxContent int) (incoming, *errorBody) {
 }
 
 // nameRule tells a person what a name may be.
-const nameRule = `a name has 1 to 64 letters, digits, spaces or _ - . @, starts and ends with a letter or digit, and is not "global"`
+const nameRule = `a name has 1 to 64 letters, digits, single spaces or _ - . @, starts and ends with a letter or digit, and is not "global"`
 
 func badFrame(message string) *errorBody {
 	return &errorBody{Code: codeBadFrame, Message: message}
@@ -184,10 +184,11 @@ func jsonString(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-// visible reports whether r can be seen: not a space, not a control or format
-// character such as a zero-width space.
+// visible reports whether r can be seen: not a space, not a control or format character such as
+// a zero-width space, and none of the letters and marks that show nothing by themselves.
 func visible(r rune) bool {
-	return !unicode.IsSpace(r) && !unicode.Is(unicode.Cf, r)
+	return !unicode.IsSpace(r) && !unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) &&
+		r != '\u2800' // Braille without a dot.
 }
 
 func forbidden(r rune) bool {

@@ -1,6 +1,7 @@
 // Names: which ones are taken, and how they look. Pure functions.
 
 const NAME = /^[\p{L}\p{N}](?:[\p{L}\p{M}\p{N} _.@-]*[\p{L}\p{M}\p{N}])?$/u;
+const UNSEEN = /[\u115f\u1160\u3164\uffa0]/; // Letters that no font shows.
 
 /**
  * nameProblem says what is wrong with a name, or '' when it looks right. The
@@ -11,8 +12,9 @@ export function nameProblem(raw) {
   if (name === '') return 'Please type a name.';
   if ([...name].length > 64) return 'A name has at most 64 characters.';
   if (name.toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
-  if (NAME.test(name)) return '';
-  if (/[^\p{L}\p{M}\p{N} _.@-]/u.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
+  if (name.includes('  ')) return 'Use single spaces only: two look like one.';
+  if (NAME.test(name) && !UNSEEN.test(name)) return '';
+  if (/[^\p{L}\p{M}\p{N} _.@-]/u.test(name) || UNSEEN.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
   return 'A name starts and ends with a letter or a digit.';
 }
 

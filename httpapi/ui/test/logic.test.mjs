@@ -70,6 +70,8 @@ test('nameProblem accepts what the protocol accepts', () => {
 
 test('nameProblem says what is wrong', () => {
   assert.match(nameProblem(' '), /type a name/);
+  assert.match(nameProblem('alice\u3164'), /letters/);
+  assert.match(nameProblem('alice  b'), /single/);
   assert.match(nameProblem('x'.repeat(65)), /64/);
   assert.match(nameProblem('Global'), /everyone/);
   assert.match(nameProblem('a/b'), /only letters/);
