@@ -24,6 +24,7 @@ func TestSilentPeers(t *testing.T) {
 			t.Parallel()
 			n := start(t, func(c *httpapi.Config) { c.Edge.PingInterval = interval })
 			c := n.rawDial(t, "mute", 0)
+			eventually(t, "it has joined", func() bool { return !n.presence.empty() })
 			act(c)
 			silent := time.Now()
 			eventually(t, "it is gone", n.presence.empty)

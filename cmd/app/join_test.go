@@ -22,9 +22,9 @@ func TestJoinWhilePeopleTalk(t *testing.T) {
 	const (
 		joins    = 500
 		pace     = 200 // messages a second
-		speakers = 8
-		atOnce   = 40 // join and listen at the same time
-		stay     = 60 // live messages that each hears
+		speakers = 20  // so many that a slow answer does not slow the talk
+		atOnce   = 40  // join and listen at the same time
+		stay     = 60  // live messages that each hears
 	)
 	for _, b := range []*broker{embedded, onRedis} {
 		t.Run(b.String(), func(t *testing.T) {
