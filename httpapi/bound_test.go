@@ -15,9 +15,9 @@ func TestWaitingFramesAreBounded(t *testing.T) {
 			f := newFrame(opBinary, make([]byte, size))
 			most, frames := 0, 0
 			for !alice.closing {
-				alice.enqueue(f)
+				alice.enqueue(f, 1)
 				if !alice.closing {
-					most, frames = max(most, alice.queue.bytes), max(frames, alice.queue.live())
+					most, frames = max(most, alice.queue.bytes), max(frames, alice.queue.live)
 				}
 			}
 			if most > hardBytes || frames > hardQueue*256 {

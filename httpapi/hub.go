@@ -14,6 +14,8 @@ import (
 //     step: a message is in the history or delivered live, never both or neither.
 //   - All sessions get the same frames in the same order.
 //
+// What comes while the sessions are being written to waits, and is told together: see tell.
+//
 // Under the lock frames are only put into queues; nothing is sent to a socket.
 type hub struct {
 	historyLimit  int
@@ -25,11 +27,17 @@ type hub struct {
 	perUser       int // 0: no limit.
 	began         time.Time
 	changed       chan struct{} // Holds one: there is something for flush to do.
+	maxPending    int
+	writers       []*shard
 
 	mu       sync.Mutex
 	closed   bool
 	sessions []*session
 	speaking [dialects]int // How many sessions speak each dialect.
+	pending  []entry       // Messages that wait to be told; they are in no memory yet.
+	batches  int           // How often tell has told.
+	last     int           // How many messages the last time.
+	writing  int           // How many writers are about what was told last.
 	users    map[string][]*session
 	typed    map[string]time.Time // When users of this node were last said to be writing.
 	global   recent
@@ -51,6 +59,7 @@ func newHub(cfg Config) *hub {
 		listLimit:     cfg.ListLimit,
 		flushInterval: cfg.FlushInterval,
 		perUser:       cfg.Edge.MaxConnectionsPerUser,
+		maxPending:    cfg.Edge.Queue,
 		changed:       make(chan struct{}, 1),
 		users:         make(map[string][]*session),
 		typed:         make(map[string]time.Time),
@@ -117,13 +126,12 @@ func (h *hub) join(s *session) joinResult {
 // helloPlain returns what a plain session gets first. The caller holds the lock.
 func (h *hub) helloPlain(s *session) []frame {
 	history := h.global.tail(h.historyLimit)
-	statuses := h.roster.head(h.listLimit, s.user)
-	burst := make([]frame, 0, len(history)+len(statuses)+8)
+	burst := make([]frame, 0, len(history)+1)
 	for i := range history {
 		burst = append(burst, history[i].in(plain))
 	}
-	for _, m := range statuses {
-		burst = append(burst, m.frame)
+	if statuses := h.roster.list(h.listLimit, s.user); statuses != nil {
+		burst = append(burst, statuses)
 	}
 	return burst
 }
@@ -152,25 +160,24 @@ func (h *hub) leave(s *session) {
 func (h *hub) close() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tell()
 	h.closed = true
 	return slices.Clone(h.sessions)
 }
 
-// deliver queues c for everyone whom it is for, once for each id, and returns for how
-// many sessions; known reports that the id had come before.
+// deliver tells everyone whom c is for, once for each id, and returns how many sessions those are;
+// known reports that the id had come before.
 func (h *hub) deliver(c *chatFrame) (sessions int, known bool) {
-	e := entry{chat: c, came: h.now()}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.heard.add(c.ID)
 	if !h.seen.add(c.ID) {
 		return 0, true
 	}
-	sessions = h.send(&e) // First: it makes the frames that the memory keeps.
-	if c.ToUser != "" {
-		h.private.add(e)
-	} else {
-		h.global.add(e)
+	h.pending = append(h.pending, entry{chat: c, came: h.now()})
+	sessions = h.reach(c)
+	if h.writing == 0 || len(h.pending) >= h.maxPending {
+		h.tell()
 	}
 	return sessions, false
 }
@@ -189,6 +196,7 @@ func (h *hub) knows(id string) bool {
 func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tell()
 	var added int
 	now := h.now()
 	for _, c := range page {
@@ -217,33 +225,12 @@ func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	return added
 }
 
-// send queues e for those whom it is for. The caller holds the lock.
-func (h *hub) send(e *entry) int {
-	to, from := e.chat.ToUser, e.chat.Sender
-	if to == "" {
-		for _, s := range h.sessions {
-			s.enqueue(e.in(s.dialect))
-		}
-		return len(h.sessions)
-	}
-	n := len(h.users[to])
-	for _, s := range h.users[to] {
-		s.enqueue(e.in(s.dialect))
-	}
-	if from != to {
-		n += len(h.users[from])
-		for _, s := range h.users[from] {
-			s.enqueue(e.in(s.dialect))
-		}
-	}
-	return n
-}
-
 // recall returns what the memory holds of the talk of two users, or of the global talk
 // when both are empty, of the ids that q asks for.
 func (h *hub) recall(q pageQuery) []*chatFrame {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tell()
 	from, users := &h.global, q.users
 	if users != [2]string{} {
 		from = &h.private
@@ -332,7 +319,10 @@ type member struct {
 }
 
 // roster is who is online, sorted by name.
-type roster struct{ members []member }
+type roster struct {
+	members []member
+	hello   frame // The list for those who are on it or are not online; made when needed.
+}
 
 func (r *roster) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(r.members, name, func(m member, name string) int { return strings.Compare(m.name, name) })
@@ -344,6 +334,9 @@ func (r *roster) set(name string, online bool, f frame) bool {
 	switch {
 	case online == found:
 		return false
+	}
+	r.hello = nil
+	switch {
 	case online:
 		r.members = slices.Insert(r.members, at, member{name, f})
 	default:
@@ -352,13 +345,22 @@ func (r *roster) set(name string, online bool, f frame) bool {
 	return true
 }
 
-// head returns the first n members; own, when online, is always among them.
-func (r *roster) head(n int, own string) []member {
-	if len(r.members) <= n {
-		return r.members
+// list returns the statuses of the first n members in one piece; own, when online, is always among
+// them.
+func (r *roster) list(n int, own string) frame {
+	at, found := r.find(own)
+	beyond := found && at >= n
+	if r.hello != nil && !beyond {
+		return r.hello
 	}
-	if at, found := r.find(own); found && at >= n {
-		return append(slices.Clone(r.members[:n-1]), r.members[at])
+	var list frame
+	for _, m := range r.members[:min(n, len(r.members))] {
+		list = append(list, m.frame...)
 	}
-	return r.members[:n]
+	if !beyond {
+		r.hello = list
+		return list
+	}
+	last := r.members[n-1].frame
+	return append(list[:len(list)-len(last)], r.members[at].frame...)
 }

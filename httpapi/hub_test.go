@@ -106,7 +106,7 @@ func TestOutbox(t *testing.T) {
 			if rand.IntN(50) == 0 {
 				f = newFrame(opText, make([]byte, maxJoin+rand.IntN(1000)))
 			}
-			o.add(f)
+			o.add(f, 1)
 			in = append(in, f...)
 			if rand.IntN(20) == 0 {
 				b := batches.Get().(*batch)
@@ -127,15 +127,15 @@ func TestOutbox(t *testing.T) {
 		if !bytes.Equal(in, out) {
 			t.Fatal("what came out is not what went in")
 		}
-		if o.live() != 0 || o.bytes != 0 || o.burst != 0 {
-			t.Fatalf("empty, but %d live frames, %d bytes, %d of the burst", o.live(), o.bytes, o.burst)
+		if o.live != 0 || o.bytes != 0 {
+			t.Fatalf("empty, but %d live frames, %d bytes", o.live, o.bytes)
 		}
 	}
 }
 
 func TestOutboxSendsControlFramesFirst(t *testing.T) {
 	var o outbox
-	o.add(newFrame(opText, []byte("text")))
+	o.add(newFrame(opText, []byte("text")), 1)
 	o.pong, o.ping = newFrame(opPong, []byte("p")), true
 	b := new(batch)
 	o.take(b)

@@ -65,7 +65,7 @@ func (s *session) refuse(bad *errorBody, ref string) {
 func (s *session) answer(bad *errorBody, ref string) {
 	s.metrics.received.WithLabelValues(bad.Code).Inc()
 	if s.dialect == plain {
-		s.enqueue(textFrame(errorFrame{*bad}))
+		s.enqueue(textFrame(errorFrame{*bad}), 1)
 		return
 	}
 	s.tell(errorV1(bad, ref))

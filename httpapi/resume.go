@@ -68,6 +68,9 @@ func (h *hub) losePrivate(until time.Time) {
 func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 	welcome := new(edge.Welcome)
 	if since, ok := parseID(s.since); ok && uuid.MustParse(since).Version() == 7 {
+		if h.waits(since, "") {
+			h.tell()
+		}
 		var missed []*entry
 		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s.user, since); welcome.Recovered {
 			return missed, welcome

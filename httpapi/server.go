@@ -108,7 +108,6 @@ func New(cfg Config) (*Server, error) {
 		logPublish: &rate.Sometimes{First: 1, Interval: time.Second},
 		metrics:    m,
 		hub:        newHub(cfg),
-		shards:     newShards(),
 		raw:        rawConn,
 		ids:        newIDClock(time.Now),
 		pages:      pages, pagesVersion: version,
@@ -128,6 +127,7 @@ func New(cfg Config) (*Server, error) {
 		s.upgrades = newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst)
 	}
 	s.post = newPost(s)
+	s.shards = newShards(s.hub)
 	s.melody = s.newMelody()
 	s.http = &http.Server{
 		Handler:           s.handler(),

@@ -36,6 +36,7 @@ type session struct {
 	fewerThan int
 
 	index  int  // In hub.sessions; the hub's.
+	apart  int  // The last batch of the hub of which it got frame by frame; the hub's.
 	joined bool // In the hub; the reader's.
 	away   bool // Nobody is in front of the screen; the reader's.
 
@@ -178,16 +179,16 @@ func (s *session) start(burst []frame) {
 	s.signalLocked()
 }
 
-// enqueue adds a live frame. It never blocks. A session over its hard bound, or that has been
+// enqueue adds a live frame, or several in one piece that count for that many. It never blocks. A session over its hard bound, or that has been
 // behind for too long, is closed: it gets no more frames, rather than some of them.
-func (s *session) enqueue(f frame) {
+func (s *session) enqueue(f frame, count int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.dead {
 		return
 	}
-	s.queue.add(f)
-	if live := s.queue.live(); live > hardQueue*s.queueLimit || s.queue.bytes > hardBytes {
+	s.queue.add(f, count)
+	if live := s.queue.live; live > hardQueue*s.queueLimit || s.queue.bytes > hardBytes {
 		s.closeLocked(closeTryLater, reasonSlow, true)
 	} else if live > s.queueLimit && s.overSince.IsZero() {
 		s.overSince = time.Now()

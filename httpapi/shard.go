@@ -19,11 +19,13 @@ type shards struct {
 	next atomic.Uint32
 }
 
-func newShards() *shards {
+// newShards returns the writers of the sessions of h.
+func newShards(h *hub) *shards {
 	s := &shards{}
 	for range runtime.GOMAXPROCS(0) {
-		s.all = append(s.all, &shard{})
+		s.all = append(s.all, &shard{hub: h})
 	}
+	h.writers = s.all
 	return s
 }
 
@@ -35,8 +37,11 @@ const (
 	maxGather = 20 * time.Millisecond
 	// minGather is not worth a timer.
 	minGather = 500 * time.Microsecond
+	// enough messages in one write are about as cheap as they get: with more than that a shard
+	// waits less.
+	enough = 4
 	// yieldAfter is after how many writes a shard lets others run: what brings the next messages
-	// is worth more than the next write, which then carries them too.
+	// is worth more than the next write.
 	yieldAfter = 16
 )
 
@@ -47,10 +52,14 @@ const (
 // that under load what comes together leaves together. What comes after a round, as it does without
 // load, leaves at once.
 type shard struct {
+	hub *hub
+
 	mu      sync.Mutex
 	waiting []*session
 	spare   []*session // An empty array for the next round.
 	running bool
+	rounds  int // That have begun.
+	report  int // The round after which the hub is told; 0: none.
 }
 
 // add puts s in line. The caller holds the session's lock and sees to it that it is not there yet.
@@ -64,6 +73,21 @@ func (w *shard) add(s *session) {
 	}
 }
 
+// watch reports whether the shard has anything to do; if so it calls hub.written when all that is
+// in line by now has had its turn.
+func (w *shard) watch() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.running {
+		return false
+	}
+	known := w.report > 0
+	if w.report = w.rounds; len(w.waiting) > 0 {
+		w.report++
+	}
+	return !known
+}
+
 // run writes for those who wait, one batch for each in its turn.
 func (w *shard) run() {
 	try := newAttempt()
@@ -71,9 +95,10 @@ func (w *shard) run() {
 		w.mu.Lock()
 		round := w.waiting
 		w.waiting, w.spare = w.spare, nil
+		w.rounds++
 		w.mu.Unlock()
 
-		begun := time.Now()
+		began := time.Now()
 		for i, s := range round {
 			round[i] = nil
 			s.turn(try)
@@ -81,19 +106,42 @@ func (w *shard) run() {
 				runtime.Gosched()
 			}
 		}
-		took := time.Since(begun)
+		took := time.Since(began)
 
 		w.mu.Lock()
 		w.spare = round[:0]
-		w.running = len(w.waiting) > 0
-		more := w.running
+		more := len(w.waiting) > 0
+		told := w.report > 0 && w.report <= w.rounds
+		if told {
+			w.report = 0
+		}
 		w.mu.Unlock()
-		if !more {
+
+		w.rest(took, more, told)
+		if told {
+			w.hub.written()
+		}
+		w.mu.Lock()
+		if len(w.waiting) == 0 {
+			w.running = false
+			w.mu.Unlock()
 			return
 		}
-		if took >= minGather {
-			time.Sleep(min(took, maxGather))
-		}
+		w.mu.Unlock()
+	}
+}
+
+// rest waits for more, if something came during a round: more sessions that wait, or, if that was
+// what the hub told them (told), more to tell.
+func (w *shard) rest(took time.Duration, more, told bool) {
+	together := 1
+	if told {
+		var pending bool
+		together, pending = w.hub.pace()
+		more = more || pending
+	}
+	if more && took >= minGather {
+		time.Sleep(min(took*enough/time.Duration(max(together, enough)), maxGather))
 	}
 }
 

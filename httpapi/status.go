@@ -64,7 +64,7 @@ func (h *hub) tellPlain() {
 	send := func() {
 		for _, s := range h.sessions {
 			if s.dialect == plain {
-				s.enqueue(piece)
+				s.enqueue(piece, 1)
 			}
 		}
 		piece = nil
@@ -96,7 +96,7 @@ func (h *hub) flush() {
 		}
 		for _, s := range h.sessions {
 			if s.dialect != plain {
-				s.enqueue(frames[s.dialect])
+				s.enqueue(frames[s.dialect], 1)
 			}
 		}
 	}

@@ -69,9 +69,9 @@ func (l *listener) drain() (frames []*edge.ServerFrame) {
 	l.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, f := range l.queue.frames[l.queue.head:] {
+	for _, it := range l.queue.items[l.queue.head:] {
 		b := new(edge.ServerBatch)
-		if err := proto.Unmarshal(f.payload(), b); err != nil {
+		if err := proto.Unmarshal(it.frame.payload(), b); err != nil {
 			l.t.Fatal(err)
 		}
 		frames = append(frames, b.Frames...)

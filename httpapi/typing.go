@@ -86,6 +86,9 @@ func (s *Server) Typing(msg *chat.Typing) {
 func (h *hub) typing(from, to string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.waits("", from) {
+		h.tell() // What they wrote before comes before that they write again.
+	}
 	sessions := h.sessions
 	if to != "" {
 		sessions = h.users[to]
@@ -100,6 +103,6 @@ func (h *hub) typing(from, to string) {
 				Typing: &edge.Typing{ClientId: from, ToUser: to},
 			}})
 		}
-		s.enqueue(frames[s.dialect])
+		s.enqueue(frames[s.dialect], 1)
 	}
 }

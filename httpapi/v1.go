@@ -62,7 +62,7 @@ func (s *session) receiveV1(data []byte) {
 }
 
 // tell queues f for this session alone.
-func (s *session) tell(f *edge.ServerFrame) { s.enqueue(s.dialect.encode(f)) }
+func (s *session) tell(f *edge.ServerFrame) { s.enqueue(s.dialect.encode(f), 1) }
 
 // receiveHistory answers with a page of the archive.
 func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {

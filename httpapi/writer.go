@@ -31,37 +31,44 @@ var errStuck = errors.New("peer takes nothing")
 // outbox is what waits to be written to one socket. Any goroutine may add to it, under the
 // session's lock; who writes for the session alone takes from it.
 //
-// The burst of a newcomer (history, statuses) stands first and is not counted: only
-// live frames say how far a reader is behind.
+// The burst of a newcomer (history, statuses) is not counted: only live frames say how far a
+// reader is behind.
 type outbox struct {
-	frames []frame
-	head   int // The first of frames that waits.
-	burst  int // How many of those that wait, from the front, are the burst.
-	bytes  int // Of the live frames.
-	pong   frame
-	ping   bool
+	items []item
+	head  int // The first of items that waits.
+	live  int // Messages of live frames.
+	bytes int // Of the live frames.
+	pong  frame
+	ping  bool
+}
+
+// item is a frame, or several in one piece, with how many messages it counts for; 0: of the burst.
+type item struct {
+	frame frame
+	count int
 }
 
 func (o *outbox) start(burst []frame) {
-	o.frames, o.burst = burst, len(burst)
+	o.items = make([]item, len(burst))
+	for i, f := range burst {
+		o.items[i].frame = f
+	}
 }
 
-func (o *outbox) add(f frame) {
-	if o.head > len(o.frames)/2 && len(o.frames) == cap(o.frames) {
+func (o *outbox) add(f frame, count int) {
+	if o.head > len(o.items)/2 && len(o.items) == cap(o.items) {
 		// Most of the array is done with: move up instead of growing.
-		n := copy(o.frames, o.frames[o.head:])
-		clear(o.frames[n:])
-		o.frames, o.head = o.frames[:n], 0
+		n := copy(o.items, o.items[o.head:])
+		clear(o.items[n:])
+		o.items, o.head = o.items[:n], 0
 	}
-	o.frames = append(o.frames, f)
+	o.items = append(o.items, item{f, count})
+	o.live += count
 	o.bytes += len(f)
 }
 
-// live returns how many live frames wait.
-func (o *outbox) live() int { return o.len() - o.burst }
-
-// len returns how many frames wait.
-func (o *outbox) len() int { return len(o.frames) - o.head }
+// len returns how many items wait.
+func (o *outbox) len() int { return len(o.items) - o.head }
 
 // drop forgets everything that waits.
 func (o *outbox) drop() { *o = outbox{} }
@@ -77,23 +84,22 @@ func (o *outbox) take(b *batch) {
 		b.add(b.dialect.ping())
 		o.ping = false
 	}
-	for o.head < len(o.frames) {
-		f := o.frames[o.head]
-		if b.size > 0 && b.size+len(f) > maxJoin {
+	for o.head < len(o.items) {
+		it := o.items[o.head]
+		if b.size > 0 && b.size+len(it.frame) > maxJoin {
 			return
 		}
-		b.add(f)
-		o.frames[o.head] = nil
+		b.add(it.frame)
+		o.items[o.head] = item{}
 		o.head++
-		if o.burst > 0 {
-			o.burst--
-		} else {
-			o.bytes -= len(f)
+		if it.count > 0 {
+			o.live -= it.count
+			o.bytes -= len(it.frame)
 		}
 	}
-	o.frames, o.head = o.frames[:0], 0
-	if cap(o.frames) > keepQueue {
-		o.frames = nil // A session that is up to date holds little memory for what is not there.
+	o.items, o.head = o.items[:0], 0
+	if cap(o.items) > keepQueue {
+		o.items = nil // A session that is up to date holds little memory for what is not there.
 	}
 }
 
@@ -159,7 +165,7 @@ func (s *session) nextBatch(b *batch, own bool) (last, ok bool) {
 	now := time.Now()
 	b.dialect = s.dialect
 	s.queue.take(b)
-	if s.queue.live() <= s.queueLimit {
+	if s.queue.live <= s.queueLimit {
 		s.overSince = time.Time{}
 	} else if !s.closing && now.Sub(s.overSince) >= s.slowAfter {
 		// What was taken still leaves: it is the unbroken continuation of the stream.
