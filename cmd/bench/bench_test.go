@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,13 +48,60 @@ func TestATinyRun(t *testing.T) {
 	}
 }
 
+// TestConfirmationsAreCounted starts a server for each protocol that has them.
+func TestConfirmationsAreCounted(t *testing.T) {
+	for _, protocol := range []string{"v1.json", "v1.proto"} {
+		r := tinyRun(t, "-proto "+protocol+" -conns 6 -pubs 3 -newcomers 2 -inflight 2 -size 64 -warmup 0s -duration 200ms -archive")
+		if r.Accepted == 0 || r.Acked != r.Accepted || r.Archived != r.Accepted || r.NewcomerCPU < 0 {
+			t.Errorf("%s: %d accepted, %d confirmed, %d archived", protocol, r.Accepted, r.Acked, r.Archived)
+		}
+	}
+	r := result{Load: load{Protocol: "v1.json"}, Accepted: 3, Acked: 2}
+	if r.broken() == "" {
+		t.Error("a message without a confirmation counts as kept promise")
+	}
+}
+
+// TestSeveralNodesShareABroker has people on two nodes, of which one is measured.
+func TestSeveralNodesShareABroker(t *testing.T) {
+	if _, err := exec.LookPath("nats-server"); err != nil && os.Getenv("BURROW_TEST_REQUIRE") == "" {
+		t.Skip("nats-server is not installed; CI sets BURROW_TEST_REQUIRE")
+	}
+	r := tinyRun(t, "-nodes 2 -broker nats -conns 6 -pubs 4 -inflight 2 -size 64 -warmup 0s -duration 200ms -archive")
+	if r.Accepted == 0 || r.Archived != r.Accepted || r.Deliveries == 0 {
+		t.Errorf("%+v", r)
+	}
+	l := load{Publishers: 4, Aside: true}
+	var to []string
+	for i := range 6 {
+		to = append(to, l.node([]string{"a", "b"}, i))
+	}
+	if got := strings.Join(to, ""); got != "ababaa" {
+		t.Errorf("connections go to %s, want ababaa", got)
+	}
+}
+
+// tinyRun measures one load, which must keep every promise.
+func tinyRun(t *testing.T, args string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), strings.Fields(args+" -json -"), &stdout, &stderr); code != 0 {
+		t.Fatalf("%s: exit code %d\n%s%s", args, code, &stdout, &stderr)
+	}
+	var results []result
+	if err := json.Unmarshal(stdout.Bytes(), &results); err != nil || len(results) != 1 {
+		t.Fatalf("%v in %s", err, &stdout)
+	}
+	return results[0]
+}
+
 func TestWrongFlagsAreToldTogether(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	args := strings.Fields("-conns 0 -size 3 -proto telnet -repeat 0 -only ( -cases -addr x:1 -archive more")
+	args := strings.Fields("-conns 0 -size 3 -proto telnet -repeat 0 -only ( -cases -addr x:1 -archive -nodes 2 -target x -docs y more")
 	if code := run(t.Context(), args, &stdout, &stderr); code != 2 {
 		t.Errorf("exit code %d, want 2", code)
 	}
-	for _, want := range []string{"-conns", "-size", "telnet", "-repeat", "-only", "-cases", "-archive", `"more"`} {
+	for _, want := range []string{"-conns", "-size", "telnet", "-repeat", "-only", "-cases", "-archive", "-nodes", "-target", `"more"`} {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("nothing is said about %s:\n%s", want, &stderr)
 		}

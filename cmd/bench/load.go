@@ -127,7 +127,10 @@ type latency struct {
 }
 
 // saturated says that the load had no CPU left: the server may be quicker than it looks.
-func (r *result) saturated() bool { return r.LoadPercent >= 90 }
+func (r *result) saturated() bool { return r.LoadPercent >= loadLimit }
+
+// loadLimit is how much of its CPUs the load may use, in percent, and still measure the server.
+const loadLimit = 90
 
 // unconfirmed is how many messages came back to everybody and were not confirmed.
 func (r *result) unconfirmed() int64 {

@@ -137,10 +137,12 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		errs = append(errs, errors.New("bench: -repeat is at least 1"))
 	}
 	if target != "" {
-		if o.addr, err = rivalAddress(target); err != nil {
+		addr, err := rivalAddress(target)
+		if err != nil {
 			errs = append(errs, err)
+		} else {
+			o.addr, l.Protocol = addr, rivalName
 		}
-		l.Protocol = rivalName
 	}
 	if l.Protocol == rivalName && o.addr == "" && o.rival == "" {
 		errs = append(errs, errors.New("bench: -proto centrifugo needs a -target that runs, or the program for -centrifugo"))

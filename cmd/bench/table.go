@@ -73,6 +73,9 @@ func rows(tc testCase, m measured) string {
 		}
 		fmt.Fprintf(&out, g.format+" | %.2f | %s | %s |\n", rival, value/rival, g.bound("%.2f", g.ratio), verdict(g.within(value/rival, g.ratio)))
 	}
+	if used, _ := middle(m.Samples, "load_cpu_percent"); used >= loadLimit {
+		fmt.Fprintf(&out, "| %s | *the load was the limit* | %.0f %% of its CPUs | | | | | | |\n", tc.name, used)
+	}
 	if m.Broken != "" {
 		fmt.Fprintf(&out, "| %s | **not as promised** | %s | | | | | | |\n", tc.name, oneLine(m.Broken))
 	}
@@ -103,8 +106,8 @@ func oneLine(text string) string {
 // sizeRows returns the table of the cases whose names begin with prefix.
 func sizeRows(r *report, all []testCase, prefix string) string {
 	var out strings.Builder
-	fmt.Fprint(&out, "| | deliveries/s | CPU µs/delivery | CPU, % of a core | p50 ms | p99 ms | KiB/connection | peak MiB |\n"+
-		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	fmt.Fprint(&out, "| | deliveries/s | CPU µs/delivery | CPU, % of a core | p50 ms | p99 ms | KiB/connection | peak MiB | load, % of its CPUs |\n"+
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, tc := range all {
 		name, ours := strings.CutPrefix(tc.name, prefix)
 		m, known := r.find(tc.name)
@@ -112,8 +115,8 @@ func sizeRows(r *report, all []testCase, prefix string) string {
 			continue
 		}
 		cell := func(key string) float64 { value, _ := middle(m.Samples, key); return value }
-		fmt.Fprintf(&out, "| %s | %.0f | %.2f | %.0f | %.1f | %.1f | %.1f | %.0f |\n", name, cell("deliveries_per_second"), cell("cpu_us_per_delivery"),
-			cell("cpu_percent"), cell("latency_p50_ms"), cell("latency_p99_ms"), cell("rss_kib_per_connection"), cell("rss_peak_bytes")/(1<<20))
+		fmt.Fprintf(&out, "| %s | %.0f | %.2f | %.0f | %.1f | %.1f | %.1f | %.0f | %.0f |\n", name, cell("deliveries_per_second"), cell("cpu_us_per_delivery"),
+			cell("cpu_percent"), cell("latency_p50_ms"), cell("latency_p99_ms"), cell("rss_kib_per_connection"), cell("rss_peak_bytes")/(1<<20), cell("load_cpu_percent"))
 	}
 	return out.String()
 }
