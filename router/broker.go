@@ -140,8 +140,10 @@ const (
 	// otherwise: one that was sent so often is given back as a new one.
 	renewAfter = maxDeliveries / 2
 
-	taskWindow  = 128 // tasks in flight in one subscription that nothing holds up
-	eventWindow = 256 // and events
+	taskWindow  = 256 // tasks in flight in one subscription that nothing holds up,
+	taskSpare   = 384 // and those that wait for another attempt, or behind one that does
+	eventWindow = 256 // the same of events
+	eventSpare  = 768
 )
 
 // errReopen ends a source on purpose: the next one goes on where it stood.

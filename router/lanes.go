@@ -160,7 +160,7 @@ func (st *stream) settle(d *delivered, answer answer) {
 			st.active--
 		}
 		st.handled = append(st.handled, d)
-		if len(st.handled) >= st.s.window/2 {
+		if len(st.handled) >= st.s.window/4 {
 			st.flush()
 		} else if !st.timed {
 			st.timed = true

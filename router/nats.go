@@ -213,10 +213,7 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 			return nil // for certain
 		}
 	}
-	out, err := natsMessage(topic, msg)
-	if err != nil {
-		return err
-	}
+	out := natsMessage(topic, msg)
 	size := int64(out.Size() - len(out.Subject))
 	if limit := d.pub.MaxPayload(); size > limit {
 		return fmt.Errorf("%w: %d bytes with its headers, the server's max_payload is %d", ErrTooLarge, size, limit)
@@ -364,11 +361,7 @@ func (d *natsDriver) forget(topic string) {
 // be stored when the one before it was not, and then stand before it.
 func (d *natsDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
 	for _, msg := range msgs {
-		out, err := natsMessage(topic, msg)
-		if err != nil {
-			return err
-		}
-		if err := d.publishOne(ctx, delivery, out); err != nil {
+		if err := d.publishOne(ctx, delivery, natsMessage(topic, msg)); err != nil {
 			return err
 		}
 	}
@@ -428,21 +421,26 @@ func (d *natsDriver) send(ctx context.Context, out *nats.Msg) error {
 	}
 }
 
-// natsMessage returns msg as it goes over the wire, with what the server knows it by
-// when it comes twice. It looks at the ids of a whole stream, and a message may be
-// replayed.
-func natsMessage(topic string, msg *message.Message) (*nats.Msg, error) {
-	var marshaler wnats.NATSMarshaler
-	out, err := marshaler.Marshal(topic, msg)
-	if err != nil {
-		return nil, err
-	}
+// natsMessage returns msg as it goes over the wire, in the form of NATSMarshaler, with what
+// the server knows it by when it comes twice. It looks at the ids of a whole stream, and a
+// message may be replayed.
+func natsMessage(topic string, msg *message.Message) *nats.Msg {
 	id := topic + " " + msg.UUID
-	if replay := msg.Metadata.Get(metaReplay); replay != "" {
+	if replay := msg.Metadata[metaReplay]; replay != "" {
 		id += " " + replay
 	}
-	out.Header.Set(jetstream.MsgIDHeader, id)
-	return out, nil
+	values := make([]string, 0, len(msg.Metadata)+2) // one piece of memory for all
+	header := make(nats.Header, len(msg.Metadata)+2)
+	set := func(key, value string) {
+		values = append(values, value)
+		header[key] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set(wnats.WatermillUUIDHdr, msg.UUID)
+	for key, value := range msg.Metadata {
+		set(key, value)
+	}
+	set(jetstream.MsgIDHeader, id)
+	return &nats.Msg{Subject: topic, Data: msg.Payload, Header: header}
 }
 
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {

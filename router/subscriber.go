@@ -43,11 +43,11 @@ type subscriber struct {
 
 func newSubscriber(drv driver, d Delivery, group string, settings FunctionConfig, abandoned context.Context, log *slog.Logger, m *metrics) *subscriber {
 	s := &subscriber{drv: drv, delivery: d, group: group, settings: settings.orDefault(), window: eventWindow, log: log, metrics: m, keyOf: keyOf}
+	s.spare = eventSpare
 	if d == Task {
-		s.window = taskWindow
+		s.window, s.spare = taskWindow, taskSpare
 	}
 	s.window = max(s.window, s.settings.Concurrency)
-	s.spare = 3 * s.window
 	s.abandoned, s.abandon = context.WithCancel(abandoned)
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
