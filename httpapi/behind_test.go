@@ -118,6 +118,46 @@ func TestGapLargerThanTheMemory(t *testing.T) {
 	})
 }
 
+// A message that was sent again stands among the first of what somebody missed, and is among the last in
+// the memory. Who was cut after it has not seen what came before it and is forgotten by now.
+func TestResumeFromAMessageThatCameLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := hubOf(t, func(c *Config) {
+			c.Archive, c.ArchivePrivate = &shelf{}, true
+			c.History.Buffer, c.History.ResumeOverlap = 20, testOverlap
+		})
+		if err := s.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ids := newIDClock(time.Now)
+		next := func() *chat.ChatMessage {
+			time.Sleep(time.Minute)
+			id, now := ids.next()
+			return &chat.ChatMessage{Id: id, Sender: "bob", SentAt: timestamppb.New(now)}
+		}
+		seen := next()
+		s.Deliver(seen)
+		late := next()
+		missed := next()
+		s.Deliver(missed)
+		for range 10 {
+			s.Deliver(next())
+		}
+		s.Deliver(late)
+		hello := s.listen(t, "alice", seen.GetId()).drain()
+		if first := hello[1].GetChat().GetId(); first != late.GetId() {
+			t.Fatalf("what alice has missed begins with %s, want %s", first, late.GetId())
+		}
+		for range 15 {
+			s.Deliver(next())
+		}
+		welcome := s.listen(t, "alice", late.GetId()).drain()[0].GetWelcome()
+		if welcome.GetRecovered() || welcome.GetHistoryAfter() >= missed.GetId() {
+			t.Errorf("got %v, but %s is forgotten", welcome, missed.GetId())
+		}
+	})
+}
+
 // What another program says of nodes that are behind costs nobody more than a day's history.
 func TestBehindIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

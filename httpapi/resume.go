@@ -100,14 +100,12 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 		return nil, false, from < h.cover.lostID || !h.keepsPrivate && from < h.private.from
 	}
 	came := h.earliest(last.came)
-	gone := came <= h.private.gone
-	if h.cover.begun > 0 && came > h.cover.begun {
-		complete = came > h.global.gone && !gone
-	} else {
+	if h.cover.begun == 0 || came <= h.cover.begun {
 		from = h.historyAfter(user, since)
-		gone = gone || from < h.private.from
-		complete = h.cover.begun > 0 && came > h.global.gone && from >= h.global.from && !gone
 	}
+	// By their ids too: a message that came late may stand before one that is forgotten.
+	gone := came <= h.private.gone || from < h.private.from
+	complete = h.cover.begun > 0 && came > h.global.gone && from >= h.global.from && !gone
 	// Whoever has seen since at a node that did not know everything was told there what is lost.
 	if near := last.came - int64(h.overlap); near > h.cover.begun {
 		gap = near <= h.cover.lost
