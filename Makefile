@@ -16,7 +16,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-writers test-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-writers test-page vendor-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-writers: ## Test the edge with a writing goroutine for each session, as whe
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/
+
+vendor-page: ## Fetch the libraries of the page, and of its tests, at the versions in tools/vendor-page
+	tools/vendor-page
 
 screenshots: ## Make the pictures of the README, docs/images/*.png, with chromium
 	mkdir -p docs/images

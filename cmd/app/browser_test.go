@@ -217,16 +217,47 @@ func (p *tab) say(text string) {
 
 // enter presses the key as a keyboard does. The one of SendKeys also types a line
 // break, although the page has taken the key.
-func (p *tab) enter() {
+func (p *tab) enter() { p.t.Helper(); p.press("Enter") }
+
+// keyCodes are the Windows key codes of the keys that tests press.
+var keyCodes = map[string]int64{"Enter": 13, "Escape": 27, "Tab": 9, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "k": 75}
+
+// press presses a key, with chromedp.ModifierShift and the like, without what it would type.
+func (p *tab) press(key string, modifiers ...chromedp.Modifier) {
 	p.t.Helper()
+	code, ok := keyCodes[key]
+	if !ok {
+		p.t.Fatalf("no code for the key %q", key)
+	}
+	var held int64
+	for _, m := range modifiers {
+		held |= int64(m)
+	}
 	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
 		_, err := chromedp.Call(p.ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{
-			Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13,
+			Type: kind, Key: key, Code: key, Modifiers: held, WindowsVirtualKeyCode: code, NativeVirtualKeyCode: code,
 		})
 		if err != nil {
 			p.t.Fatal(err)
 		}
 	}
+}
+
+// types types into whatever has the focus.
+func (p *tab) types(text string) {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent(text))
+}
+
+// focused is true while the element has the focus.
+func focused(selector string) string {
+	return "document.activeElement.matches(" + quote(selector) + ")"
+}
+
+// count returns how many elements there are.
+func (p *tab) count(selector string) int {
+	p.t.Helper()
+	return look[int](p, "document.querySelectorAll("+quote(selector)+").length")
 }
 
 // messages returns what the talk that is open shows.

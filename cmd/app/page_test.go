@@ -35,6 +35,13 @@ func TestPage(t *testing.T) {
 	})
 	t.Run("phone", func(t *testing.T) { phone(t, browser) })
 	t.Run("token", func(t *testing.T) { elsewhere(t, browser) })
+	t.Run("past", func(t *testing.T) { past(t, browser) })
+	t.Run("search", func(t *testing.T) { search(t, browser) })
+	t.Run("tabs", func(t *testing.T) { tabs(t, browser) })
+	t.Run("hostile", func(t *testing.T) { hostile(t, browser) })
+	t.Run("keyboard", func(t *testing.T) { keyboard(t, browser) })
+	t.Run("everyone", func(t *testing.T) { everyone(t, browser) })
+	t.Run("resume", func(t *testing.T) { resume(t, browser) })
 	t.Run("restart", func(t *testing.T) {
 		for _, b := range []*broker{memory, embedded} {
 			t.Run(b.String(), func(t *testing.T) { restart(t, browser, b) })

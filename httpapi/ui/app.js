@@ -3,7 +3,7 @@
 // names, times).
 import { Attention } from './attention/attention.js';
 import { chime, notify } from './attention/desktop.js';
-import { ApiError, getHistory, getSession, postSession } from './connection/api.js';
+import { ApiError, getHistory, getSession, postSession, search } from './connection/api.js';
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
 import { Memory } from './lib/memory.js';
@@ -114,6 +114,8 @@ const app = {
       send: (text) => connection.send(text),
       reconnect: () => connection.reconnect(),
       history: (page) => getHistory({ ...page, clientId: name }),
+      history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
+      find: (page) => search({ ...page, clientId: app.mode === 'open' ? name : '' }),
       visible: () => document.visibilityState === 'visible',
       memory,
       tabs,

@@ -61,3 +61,16 @@ export function getHistory({ before = '', after = '', talk = '', limit = 50, cli
   if (clientId) query.set('client_id', clientId);
   return call(`/api/history?${query}`);
 }
+
+/**
+ * search returns {messages, has_more, behind}, newest first: what has the words of q,
+ * everywhere (talk null), in the room, or in the talk with a person. Each message has
+ * marks, pairs of where a hit begins and ends in its content.
+ */
+export function search({ q, before = '', talk = null, limit = 30, clientId = '' }) {
+  const query = new URLSearchParams({ q, limit: String(limit) });
+  if (before) query.set('before', before);
+  if (talk !== null) query.set('with', talk || 'global');
+  if (clientId) query.set('client_id', clientId);
+  return call(`/api/search?${query}`);
+}

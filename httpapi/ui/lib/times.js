@@ -5,6 +5,9 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 
 const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
 
+const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const dayAndYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
+
 const valid = (when) => !Number.isNaN(when.getTime());
 
 /** timeOf returns HH:MM in local time, '' for what is no time. */
@@ -17,6 +20,14 @@ export function timeOf(iso) {
 export function fullTimeOf(iso) {
   const when = new Date(iso);
   return valid(when) ? full.format(when) : '';
+}
+
+/** shortTimeOf returns the time of today, else the day, and the year if it is another one. */
+export function shortTimeOf(iso, now = new Date()) {
+  const when = new Date(iso);
+  if (!valid(when)) return '';
+  if (when.toDateString() === now.toDateString()) return clock.format(when);
+  return (when.getFullYear() === now.getFullYear() ? day : dayAndYear).format(when);
 }
 
 /** dayOf names the local day of a time as seen now: Today, Yesterday, or a date. */

@@ -10,6 +10,7 @@ import { Outbox } from './outbox.js';
 import { fillGap, loadOlder, recall } from './past.js';
 import { People } from './people.js';
 import { ReadMarks } from './read.js';
+import { Search } from './search.js';
 import { Settings } from './settings.js';
 import { byNews, emptyTalk, recount } from './talk.js';
 
@@ -24,6 +25,7 @@ const alone = { on: {}, tell: () => {} };
  * Chat of the person `me`.
  *   send(text) -> bool, reconnect()    the connection
  *   history({before, after, talk, limit})  a page of the archive, as api.getHistory
+ *   find({q, before, talk, limit})     a page of hits, as api.search
  *   visible() -> bool                  whether the person can see the page
  *   memory, tabs                       what the browser remembers, and its other tabs
  *   keep                               messages that outlive a reload, see keep.js
@@ -31,12 +33,13 @@ const alone = { on: {}, tell: () => {} };
  *   changed()                          something is different; may come often
  */
 export class Chat {
-  constructor({ me, send, reconnect = () => {}, history, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
+  constructor({ me, send, reconnect = () => {}, history, find, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
     Object.assign(this, { me, send, history, visible, memory, arrived, changed });
     const told = () => this.changed();
     this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: told });
     this.people = new People({ me, changed: told });
     this.notices = new Notices(told);
+    this.search = new Search({ find, changed: told });
     this.drafts = new Drafts({ memory, tabs, changed: told });
     this.settings = new Settings({ memory, tabs, changed: told });
     this.read = new ReadMarks({ memory, tabs, changed: (key) => this.recount(key) });
@@ -94,6 +97,7 @@ export class Chat {
     this.closed();
     this.stopped = true;
     this.notices.stop();
+    this.search.stop();
   }
 
   /** frame takes one WebSocket message; frames it does not know are skipped. */

@@ -6,6 +6,7 @@ import { Composer } from './composer.js';
 import { Banner, Heading } from './heading.js';
 import { Log } from './log.js';
 import { Icon, Logo, touch, useMedia } from './parts.js';
+import { SearchPanel } from './search.js';
 import { Settings } from './settings.js';
 import { Sidebar } from './sidebar.js';
 import { NameForm, SignInElsewhere } from './sign_in.js';
@@ -33,6 +34,7 @@ function ChatPage({ app }) {
   const menu = useRef();
   const sidebar = useRef();
   const main = useRef();
+  const finder = useRef();
   const picked = useRef(false); // the drawer was closed by choosing a talk
   const open = phone && drawer;
   const talk = chat.talks.get(chat.active);
@@ -59,8 +61,22 @@ function ChatPage({ app }) {
     setDrawer(false);
     if (!phone && !touch()) write();
   };
+  const closeSearch = () => {
+    chat.search.show(false);
+    app.draw();
+    if (touch()) finder.current.focus();
+    else write();
+  };
+  const show = (key, id) => {
+    chat.openAt(key, id);
+    if (phone) chat.search.show(false);
+  };
   const onKeyDown = (e) => {
-    if (e.key === 'Escape') {
+    if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === 'k') {
+      e.preventDefault();
+      if (chat.search.open) document.querySelector('.search input').focus();
+      else chat.search.show(true);
+    } else if (e.key === 'Escape') {
       if (open) close();
       else if (!settings) write();
     } else if (e.altKey && !e.ctrlKey && !e.metaKey && (e.key === 'ArrowUp' || e.key === 'ArrowDown')) {
@@ -69,7 +85,7 @@ function ChatPage({ app }) {
       if (next !== null) pick(next);
     }
   };
-  return html`<div class="chat" onKeyDown=${onKeyDown}>
+  return html`<div class=${chat.search.open ? 'chat finding' : 'chat'} onKeyDown=${onKeyDown}>
     <${Sidebar} app=${app} open=${open} phone=${phone} pick=${pick} nav=${sidebar} settings=${() => setSettings(true)} />
     ${open && html`<div class="backdrop" onClick=${close}></div>`}
     <main ref=${main} inert=${open}>
@@ -79,11 +95,14 @@ function ChatPage({ app }) {
           <${Icon} name="menu" />${elsewhere > 0 && html`<i class="dot alert"></i>`}
         </button>
         <${Heading} chat=${chat} talk=${talk} />
+        <button type="button" class="iconbutton" ref=${finder} data-testid="find" aria-label="Search messages" title="Search messages (Ctrl K)" aria-expanded=${chat.search.open ? 'true' : 'false'}
+          onClick=${() => (chat.search.open ? closeSearch() : chat.search.show(true))}><${Icon} name="search" /></button>
       </header>
       <${Banner} connection=${connection} chat=${chat} />
       <${Log} key=${talk.key} chat=${chat} talk=${talk} />
       <${Composer} chat=${chat} talk=${talk} />
     </main>
+    ${chat.search.open && html`<${SearchPanel} chat=${chat} pick=${show} close=${closeSearch} />`}
     <${Announcements} announcer=${app.announcer} />
     ${settings && html`<${Settings} app=${app} close=${() => setSettings(false)} />`}
   </div>`;

@@ -2,7 +2,7 @@
 import { line } from '../lib/format.js';
 import { html, useState } from '../lib/html.js';
 import { nameProblem } from '../lib/names.js';
-import { timeOf } from '../lib/times.js';
+import { shortTimeOf } from '../lib/times.js';
 import { ROOM } from '../store/messages.js';
 import { Avatar, Icon, Logo, RoomMark } from './parts.js';
 
@@ -33,7 +33,7 @@ function Talk({ chat, talk, pick }) {
     aria-current=${chat.active === talk.key ? 'true' : undefined} onClick=${() => pick(talk.key)}>
     ${room ? html`<${RoomMark} />` : html`<${Avatar} name=${talk.key} state=${state} />`}
     <span class="two">
-      <span class="top"><span class="name">${room ? 'Global room' : html`<bdi>${talk.key}</bdi>`}</span>${!room && html`<span class="hidden">, ${says[state]}. </span>`}${last && html`<time datetime=${last.sent_at}>${timeOf(last.sent_at)}</time>`}</span>
+      <span class="top"><span class="name">${room ? 'Global room' : html`<bdi>${talk.key}</bdi>`}</span>${!room && html`<span class="hidden">, ${says[state]}. </span>`}${last && html`<time datetime=${last.sent_at}>${shortTimeOf(last.sent_at)}</time>`}</span>
       <span class="bottom"><${LastLine} chat=${chat} talk=${talk} /><${Badge} talk=${talk} /></span>
     </span>
   </button>`;
