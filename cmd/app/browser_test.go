@@ -243,6 +243,9 @@ func (p *tab) press(key string, modifiers ...chromedp.Modifier) {
 	}
 }
 
+// activate presses Enter on a button that has the focus.
+func (p *tab) activate() { p.t.Helper(); p.types("\r") }
+
 // types types into whatever has the focus.
 func (p *tab) types(text string) {
 	p.t.Helper()

@@ -28,7 +28,7 @@ func keyboard(t *testing.T, browser context.Context) {
 	p := openTab(t, browser, addr)
 	p.await("one can type at once", "document.querySelector("+quote(hook("name-input"))+") && "+focused(hook("name-input")))
 	p.types("alice")
-	p.enter()
+	p.activate()
 	p.await("one can write at once", "document.querySelector("+quote(hook("composer"))+") && "+focused(hook("composer")))
 	p.types("two")
 	p.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierShift)))
@@ -39,7 +39,7 @@ func keyboard(t *testing.T, browser context.Context) {
 
 	p.reach(hook("user", user("bob")), chromedp.ModifierShift)
 	p.shot("focus")
-	p.enter()
+	p.activate()
 	p.await("the talk is open, and one can write", "document.querySelector('.heading h1').textContent === 'bob' && "+focused(hook("composer")))
 	p.types("psst")
 	p.enter()
@@ -54,7 +54,7 @@ func keyboard(t *testing.T, browser context.Context) {
 
 	p.reach(hook("messages"), chromedp.ModifierShift)
 	p.reach(hook("settings"), chromedp.ModifierShift)
-	p.enter()
+	p.activate()
 	p.shows(hook("settings-dialog"))
 	for range 12 {
 		p.press("Tab")
@@ -84,7 +84,7 @@ func everyone(t *testing.T, browser context.Context) {
 	// without checks that axe finds nothing serious.
 	check := func(what string) {
 		t.Helper()
-		p.do(chromedp.Evaluate[chromedp.Void]("window.axe || (" + string(axe) + "), undefined"))
+		p.do(chromedp.Evaluate[chromedp.Void](string(axe) + "\n;undefined"))
 		p.do(chromedp.Evaluate[chromedp.Void](`window.findings = null; axe.run(document, { resultTypes: ['violations'] }).then((r) => {
 			window.findings = r.violations.filter((v) => ['serious', 'critical'].includes(v.impact)).flatMap((v) => v.nodes.map((n) => v.id + ': ' + n.html + ' ' + n.failureSummary));
 			window.rules = r.passes.length;
@@ -99,7 +99,9 @@ func everyone(t *testing.T, browser context.Context) {
 	}
 	check("the form")
 	p.signIn("alice")
-	p.say("hello `code` https://example.org/")
+	p.typeIn(hook("composer"), "hello `code` https://example.org/")
+	p.enter()
+	p.hears("hello code https://example.org/")
 	bob.send("", "@alice שלום\n```\nsome code\n```")
 	bob.send("alice", "in private")
 	p.shows(hook("talk", user("bob")) + " " + hook("unread"))

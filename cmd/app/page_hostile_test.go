@@ -95,7 +95,7 @@ func hostile(t *testing.T, browser context.Context) {
 			const log = document.querySelector('[data-testid=messages]').getBoundingClientRect();
 			return [...document.querySelectorAll('[data-testid=message]')].filter((m) => {
 				const box = m.getBoundingClientRect(), text = m.querySelector('.content').getBoundingClientRect();
-				return box.height > 800 || text.left < log.left || text.right > log.right + 1 || text.bottom > box.bottom + 1;
+				return box.height > 1200 || text.left < log.left || text.right > log.right + 1 || text.bottom > box.bottom + 1;
 			}).map((m) => m.getBoundingClientRect().height + ' px: ' + m.textContent.slice(0, 60));
 		})()`)
 		if len(odd) > 0 {

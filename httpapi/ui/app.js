@@ -3,7 +3,8 @@
 // names, times).
 import { Attention } from './attention/attention.js';
 import { chime, notify } from './attention/desktop.js';
-import { ApiError, getHistory, getSession, postSession, search } from './connection/api.js';
+import { Idle } from './attention/idle.js';
+import { ApiError, findUsers, getHistory, getSession, postSession, search } from './connection/api.js';
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
 import { Memory } from './lib/memory.js';
@@ -87,10 +88,11 @@ const app = {
   leave() {
     app.connection?.stop();
     app.chat?.stop();
+    app.idle?.stop();
     app.attention?.stop();
     app.announcer?.stop();
     app.tabs?.close();
-    app.chat = app.connection = app.attention = app.tabs = null;
+    app.chat = app.connection = app.attention = app.tabs = app.idle = null;
   },
 
   enter(name) {
@@ -115,6 +117,7 @@ const app = {
       reconnect: () => connection.reconnect(),
       history: (page) => getHistory({ ...page, clientId: name }),
       history: (page) => getHistory({ ...page, clientId: app.mode === 'open' ? name : '' }),
+      findUsers: (page) => findUsers({ ...page, clientId: app.mode === 'open' ? name : '' }),
       find: (page) => search({ ...page, clientId: app.mode === 'open' ? name : '' }),
       visible: () => document.visibilityState === 'visible',
       memory,
@@ -135,7 +138,8 @@ const app = {
       sound: chime,
       open: (key) => chat.open(key),
     });
-    Object.assign(app, { chat, connection, tabs, attention, announcer, form: null, phase: 'chat' });
+    const idle = new Idle((away) => chat.leave(away));
+    Object.assign(app, { chat, connection, tabs, idle, attention, announcer, form: null, phase: 'chat' });
     app.draw();
     // What an earlier page has left goes first; a database that hangs is not waited for.
     const late = new Promise((done) => setTimeout(done, KEPT_WITHIN));

@@ -1,6 +1,8 @@
 package ui_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"io/fs"
 	"path"
 	"regexp"
@@ -127,5 +129,37 @@ func TestEveryModuleIsPreloaded(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a browser loads at first: the page should be there on a slow phone too.
+func TestFirstLoadIsLight(t *testing.T) {
+	const limit = 100 << 10
+	total := 0
+	err := fs.WalkDir(ui.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		switch path.Ext(name) {
+		case ".html", ".js", ".css", ".svg":
+		default:
+			return err
+		}
+		text, err := fs.ReadFile(ui.Files, name)
+		if err != nil {
+			return err
+		}
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		_, err = w.Write(text)
+		if err == nil {
+			err = w.Close()
+		}
+		total += packed.Len() + 300 // the head of the answer
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the first load takes %d bytes", total)
+	if total > limit {
+		t.Errorf("the first load takes %d bytes, want at most %d", total, limit)
 	}
 }

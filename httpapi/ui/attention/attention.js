@@ -35,13 +35,14 @@ export class Attention {
   /** consider is told each message that somebody else has just sent. */
   consider(msg, key) {
     const { notify, sound } = this.settings;
-    if (!this.speaks || (notify === 'off' && !sound)) return;
+    if (notify === 'off' && !sound) return;
     if (!this.wants(msg, key, notify)) return;
     setTimeout(() => this.call(msg, key), WAIT);
   }
 
   call(msg, key) {
-    if (this.isRead(key, msg.id)) return;
+    // Asked only now: the tab that spoke when the message came may be closed since.
+    if (!this.speaks || this.isRead(key, msg.id)) return;
     const { notify, sound } = this.settings;
     if (sound) this.sound();
     if (notify === 'off') return;

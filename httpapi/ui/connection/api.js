@@ -74,3 +74,10 @@ export function search({ q, before = '', talk = null, limit = 30, clientId = '' 
   if (clientId) query.set('client_id', clientId);
   return call(`/api/search?${query}`);
 }
+
+/** findUsers returns {users: [{name, away}], found, total}: who is online and has q in the name. */
+export function findUsers({ q, limit = 50, clientId = '' }) {
+  const query = new URLSearchParams({ q, limit: String(limit) });
+  if (clientId) query.set('client_id', clientId);
+  return call(`/api/users?${query}`);
+}

@@ -18,6 +18,7 @@ export const isChat = (m) => typeof m?.id === 'string' && m.id !== '' && typeof 
 
 export const ping = () => JSON.stringify({ ping: {} });
 export const send = ({ ref, content, talk }) => JSON.stringify({ send: { ref, content, to_user: talk } });
+export const activity = (away) => JSON.stringify({ activity: { away } });
 export const typing = (talk) => JSON.stringify({ typing: { to_user: talk } });
 
 /** uuid makes a random UUID; crypto.randomUUID is missing where there is no TLS. */

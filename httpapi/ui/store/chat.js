@@ -1,6 +1,6 @@
 // Chat is what one person sees: talks, people, what is unread. It knows no DOM;
 // app.js joins it to the connection and to the views.
-import { frames, isChat, typing } from '../connection/wire.js';
+import { activity, frames, isChat, typing } from '../connection/wire.js';
 import { sentence } from '../lib/text.js';
 import { Drafts } from './drafts.js';
 import { loadNewer, openAt } from './excerpt.js';
@@ -26,6 +26,7 @@ const alone = { on: {}, tell: () => {} };
  *   send(text) -> bool, reconnect()    the connection
  *   history({before, after, talk, limit})  a page of the archive, as api.getHistory
  *   find({q, before, talk, limit})     a page of hits, as api.search
+ *   findUsers({q})                     names, as api.findUsers
  *   visible() -> bool                  whether the person can see the page
  *   memory, tabs                       what the browser remembers, and its other tabs
  *   keep                               messages that outlive a reload, see keep.js
@@ -33,11 +34,11 @@ const alone = { on: {}, tell: () => {} };
  *   changed()                          something is different; may come often
  */
 export class Chat {
-  constructor({ me, send, reconnect = () => {}, history, find, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
+  constructor({ me, send, reconnect = () => {}, history, find, findUsers, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
     Object.assign(this, { me, send, history, visible, memory, arrived, changed });
     const told = () => this.changed();
     this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: told });
-    this.people = new People({ me, changed: told });
+    this.people = new People({ me, changed: told, findUsers });
     this.notices = new Notices(told);
     this.search = new Search({ find, changed: told });
     this.drafts = new Drafts({ memory, tabs, changed: told });
@@ -52,6 +53,7 @@ export class Chat {
     this.connected = false;
     this.settled = false; // the messages that a connection begins with are in
     this.everSettled = false;
+    this.away = false; // nobody is in front of the screen
     this.missed = null; // messages of others that came while catching up; null: one is not
   }
 
@@ -59,7 +61,7 @@ export class Chat {
     return this.people.online;
   }
 
-  /** stateOf tells whether somebody is "on", "away" or "off"; '' without a connection. */
+  /** stateOf tells whether somebody is "on", "away" or "off"; '' when it is not known. */
   stateOf(name) {
     if (!this.connected) return '';
     return this.people.stateOf(name);
@@ -136,6 +138,7 @@ export class Chat {
     });
     this.gaps = [];
     if (!first) Promise.all(filling).then(() => this.tellCaughtUp());
+    if (this.away) this.send(activity(true)); // a connection begins with somebody there
     this.outbox.opened();
     this.changed();
   }
@@ -276,6 +279,12 @@ export class Chat {
     if (first === null) return;
     talk.marker = first;
     this.recount(talk.key);
+  }
+
+  /** leave tells others that one is not in front of the screen, or is again. */
+  leave(away) {
+    this.away = away;
+    if (this.connected) this.send(activity(away));
   }
 
   /** writes tells others, now and then, that something is being written. */

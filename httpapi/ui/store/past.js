@@ -2,8 +2,7 @@
 import { isChat } from '../connection/wire.js';
 import { merge } from './messages.js';
 
-const PAGE = 50; // messages asked for at a time
-const MISSED_PAGE = 100;
+const PAGE = 100; // messages asked for at a time
 const AGAIN = 5_000; // ms before a gap is tried again
 const RECALLED = 20; // private talks whose last messages are fetched at first
 const RECALL = 30; // messages of each
@@ -43,7 +42,7 @@ export async function fillGap(chat, key, after, before) {
   let oldest = before;
   try {
     for (let i = 0; i < GAP_PAGES; i++) {
-      const page = await chat.history({ before: oldest, talk: key, limit: MISSED_PAGE });
+      const page = await chat.history({ before: oldest, talk: key, limit: PAGE });
       if (chat.stopped) return;
       const messages = page.messages ?? [];
       chat.take(key, messages, { live: true });

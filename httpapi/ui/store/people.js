@@ -1,34 +1,47 @@
-// Who is online, and who is writing.
+// Who is online or away, and who is writing.
 import { ROOM } from './messages.js';
 
 const TYPING_FOR = 5_000; // ms that a typing frame counts
 const TYPING_EVERY = 3_000; // ms between typing frames of one's own
 
+const TYPED = 250; // ms without a key before the server is asked for a name
+
 /**
  * People of the person `me`. `online` is a new Set after each change; the server
- * names only so many, `total` is how many there are.
+ * names only so many, `total` is how many there are. Of them `away` are not in front
+ * of their screens. findUsers({q}) asks the server for names, as api.findUsers.
  */
 export class People {
-  constructor({ me, changed }) {
+  constructor({ me, changed, findUsers = async () => ({ users: [] }) }) {
     this.me = me;
     this.changed = changed;
+    this.findUsers = findUsers;
     this.online = new Set();
+    this.away = new Set();
+    this.wanted = ''; // the part of a name that is looked for
+    this.found = []; // names that the server has found for it
     this.total = 0;
     this.writers = new Map(); // talk -> Map of name -> timer
     this.told = 0;
   }
 
   /** presence takes the whole list. */
-  presence({ users, total }) {
+  presence({ users, total, away }) {
     this.online = new Set([...(users ?? []), this.me]);
+    this.away = new Set(away);
     this.total = Math.max(total ?? 0, this.online.size);
     this.changed();
   }
 
-  /** status takes who came and who left. */
-  status({ online, offline, total }) {
+  /** status takes who came and left, and who is away and back. */
+  status({ online, offline, total, away, back }) {
     const next = new Set(this.online);
-    for (const name of online ?? []) next.add(name);
+    for (const name of online ?? []) {
+      next.add(name);
+      this.away.delete(name);
+    }
+    for (const name of away ?? []) this.away.add(name);
+    for (const name of back ?? []) this.away.delete(name);
     for (const name of offline ?? []) {
       if (name === this.me) continue; // our own old socket's end
       next.delete(name);
@@ -40,9 +53,31 @@ export class People {
     this.changed();
   }
 
-  /** stateOf tells whether somebody is "on", "away" or "off". */
+  /** stateOf tells whether somebody is "on", "away" or "off"; '' when it is not known. */
   stateOf(name) {
-    return this.online.has(name) ? 'on' : 'off';
+    if (!this.online.has(name) && !this.found.includes(name)) return this.total > this.online.size ? '' : 'off';
+    return this.away.has(name) ? 'away' : 'on';
+  }
+
+  /** look looks for a part of a name, also among those whom the server has not named. */
+  look(wanted) {
+    this.wanted = wanted;
+    clearTimeout(this.looking);
+    if (wanted === '') this.found = [];
+    else if (this.total > this.online.size) this.looking = setTimeout(() => this.ask(wanted), TYPED);
+    this.changed();
+  }
+
+  async ask(wanted) {
+    try {
+      const { users } = await this.findUsers({ q: wanted });
+      if (wanted !== this.wanted) return;
+      this.found = users.map((user) => user.name);
+      for (const user of users) if (user.away) this.away.add(user.name);
+      this.changed();
+    } catch {
+      // Those who are named are found without the server.
+    }
   }
 
   /** writing returns who is writing in a talk. */

@@ -6,9 +6,13 @@ const FEW = 80; // messages drawn at first
 const MOST = 200; // drawn at once
 const STEP = 50; // how far the window moves
 
+const START = '\0'; // before every id
+
 /**
  * A window is {from, to}: the ids of the first message drawn ('' is FEW before the
- * end), and of the last one ('' is the newest, also when newer ones come).
+ * end), and of the last one ('' is the newest, also when newer ones come). One that
+ * begins at the first message goes on doing so when older ones are put before it: a
+ * page that is scrolled to the top could not make up for a change above it.
  */
 export const NEWEST = { from: '', to: '' };
 
@@ -35,12 +39,24 @@ export function span(list, { from, to }) {
   return [start, end];
 }
 
-const make = (list, start, end) => ({ from: list[start]?.id ?? '', to: end >= list.length ? '' : list[end - 1].id });
+const make = (list, start, end) => ({ from: start === 0 ? START : (list[start]?.id ?? ''), to: end >= list.length ? '' : list[end - 1].id });
 
 /** settle is the window of somebody who is at the end, when messages have come. */
 export function settle(list, window) {
   const [start, end] = span(list, window);
   return window.to === '' && end - start > MOST ? make(list, list.length - FEW, list.length) : window;
+}
+
+/** hold is what is drawn now as a window that stays when newer messages come. */
+export const hold = (list, window) => (window.from === '' ? make(list, ...span(list, window)) : window);
+
+/** cap is a window that has not grown too large, with the message that is read in it. */
+export function cap(list, window, read = '') {
+  const [start, end] = span(list, window);
+  if (end - start <= MOST + 2 * STEP) return window;
+  const at = read === '' ? start : indexOf(list, read);
+  const first = at - start < MOST / 2 ? start : Math.min(at - MOST / 2, end - MOST);
+  return make(list, first, first + MOST);
 }
 
 /** earlier moves a window towards older messages; it returns it as it is at the first one. */

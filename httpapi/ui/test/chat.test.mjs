@@ -119,3 +119,46 @@ test('a notice goes by itself, and a new one stays its full time', () => {
   pass(1_000);
   assert.equal(w.chat.notices.text, null);
 });
+
+test('who is away is shown as such, until back or gone', () => {
+  const w = setup();
+  w.batch({ presence: { users: ['me', 'bob', 'eve'], total: 3, away: ['bob'] } });
+  const states = () => ['bob', 'eve', 'me', 'zoe'].map((name) => w.chat.stateOf(name)).join(' ');
+  assert.equal(states(), 'away on on off');
+  w.batch({ status: { online: [], offline: [], total: 3, away: ['eve'], back: ['bob'] } });
+  assert.equal(states(), 'on away on off');
+  w.batch({ status: { online: [], offline: ['eve'], total: 2 } });
+  w.batch({ status: { online: ['eve'], offline: [], total: 3 } });
+  assert.equal(states(), 'on on on off');
+  w.chat.closed();
+  assert.equal(w.chat.stateOf('bob'), '');
+});
+
+test('others are told when one leaves the screen, also on the next connection', () => {
+  const w = setup();
+  w.chat.leave(true);
+  w.chat.closed();
+  w.open();
+  w.chat.leave(false);
+  w.chat.closed();
+  w.open();
+  assert.deepEqual(w.sent.map((f) => f.activity.away), [true, true, false]);
+});
+
+test('names that the server does not tell are found by asking', async () => {
+  const asked = [];
+  const w = setup({ findUsers: async ({ q }) => (asked.push(q), { users: [{ name: 'zora', away: true }] }) });
+  w.batch({ presence: { users: ['me', 'bob'], total: 1000 } });
+  for (const q of ['z', 'zo', 'zor']) w.chat.people.look(q);
+  pass(250);
+  await settled();
+  assert.deepEqual(asked, ['zor']);
+  assert.deepEqual(w.chat.people.found, ['zora']);
+  assert.equal(w.chat.stateOf('zora'), 'away');
+  w.chat.people.look('');
+  assert.deepEqual(w.chat.people.found, []);
+  w.batch({ presence: { users: ['me', 'bob'], total: 2 } });
+  w.chat.people.look('b');
+  pass(250);
+  assert.deepEqual(asked, ['zor'], 'when all are named nobody is asked');
+});

@@ -3,14 +3,14 @@ import { test } from 'node:test';
 import { id, msg, pass, range, settled, setup } from './world.mjs';
 
 test('older messages come page by page, until there are none', async () => {
-  const room = range(1, 120).map((n) => msg(n));
+  const room = range(1, 220).map((n) => msg(n));
   const w = setup({ room });
-  w.frame(msg(120));
+  w.frame(msg(220));
   await w.chat.loadOlder('');
-  assert.deepEqual(w.ids(), range(70, 120));
+  assert.deepEqual(w.ids(), range(120, 220));
   await w.chat.loadOlder('');
   await w.chat.loadOlder('');
-  assert.deepEqual(w.ids(), range(1, 120));
+  assert.deepEqual(w.ids(), range(1, 220));
   assert.equal(w.chat.talks.get('').hasMore, false);
   await w.chat.loadOlder('');
   assert.equal(w.asked.length, 3);

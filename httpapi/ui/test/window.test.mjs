@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { around, earlier, indexOf, later, NEWEST, settle, span } from '../store/window.js';
+import { around, cap, earlier, hold, indexOf, later, NEWEST, settle, span } from '../store/window.js';
 
 const id = (n) => String(n).padStart(6, '0');
 const list = (n, from = 0) => Array.from({ length: n }, (_, i) => ({ id: id(from + i) }));
@@ -51,6 +51,28 @@ test('what comes at the end, or before the start, does not move what is read', (
   const w = earlier(l, around(l, id(250)));
   const before = l.slice(...span(l, w)).map((m) => m.id);
   for (const more of [[...l, ...list(50, 400)], [...list(50, 50), ...l]]) assert.deepEqual(more.slice(...span(more, w)).map((m) => m.id), before);
+});
+
+test('a window that begins at the first message takes in older ones, up to a bound', () => {
+  const l = list(300, 1000);
+  let w = earlier(l, earlier(l, around(l, id(1090))));
+  assert.equal(span(l, w)[0], 0);
+  const more = [...list(50, 950), ...l];
+  assert.equal(span(more, w)[0], 0);
+  const most = [...list(400, 600), ...l];
+  assert.deepEqual(span(most, cap(most, w)), [0, 200]);
+  // Wherever one reads, that is still drawn, with something around it.
+  for (const at of [0, 50, 150, 250, 400, 520]) {
+    const [start, end] = span(most, cap(most, w, most[at].id));
+    assert.ok(end - start === 200 && start <= at && at < end && (at === 0 || at - start >= 50 || start === 0), `${at} in ${start} to ${end}`);
+  }
+});
+
+test('a window at the end that is held stays where it is', () => {
+  const l = list(300);
+  const w = hold(l, NEWEST);
+  assert.deepEqual(span([...l, ...list(20, 300)], w), [220, 320]);
+  assert.equal(hold(l, w), w);
 });
 
 test('at the end a window that has grown is cut, another one is left alone', () => {

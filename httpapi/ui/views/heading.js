@@ -10,9 +10,9 @@ export function Heading({ chat, talk }) {
     return html`<${RoomMark} />
       <div class="heading"><h1>Global room</h1><p>${chat.connected ? `${here} ${here === 1 ? 'person' : 'people'} online` : 'Not connected'}</p></div>`;
   }
-  const state = { on: 'Online', away: 'Away', off: 'Offline' }[chat.stateOf(talk.key)];
+  const state = { on: 'Online · private talk', away: 'Away · private talk', off: 'Offline · private talk', '': 'Private talk' }[chat.stateOf(talk.key)];
   return html`<${Avatar} name=${talk.key} state=${chat.stateOf(talk.key)} />
-    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${!chat.connected ? 'Not connected' : `${state} · private talk`}</p></div>`;
+    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${chat.connected ? state : 'Not connected'}</p></div>`;
 }
 
 /** Banner tells of a connection that was lost, and of what came when it was back. */

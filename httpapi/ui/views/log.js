@@ -3,16 +3,16 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../lib/html.js';
 import { dayOf } from '../lib/times.js';
 import { ROOM, rows } from '../store/messages.js';
-import { around, earlier, later, NEWEST, settle, span } from '../store/window.js';
+import { around, cap, earlier, hold, later, NEWEST, settle, span } from '../store/window.js';
 import { Pending, Row } from './message.js';
 import { Avatar, Icon, RoomMark } from './parts.js';
 
 const NEAR_END = 60; // px from the end that still count as being there
 const NEAR = 600; // px from the start or end of what is drawn at which more is
 
-// The lower edge, because a message loses the name above it when older ones of
-// the same person come before it.
-const endOf = (element) => element.offsetTop + element.offsetHeight;
+// Where a message ends, in px from the start of what is drawn. The lower edge, because
+// a message loses the name above it when older ones of the same person come before it.
+const endOf = (element, box) => element.getBoundingClientRect().bottom - box.getBoundingClientRect().top + box.scrollTop;
 
 /** Log shows a talk of chat. It is made anew for each talk (by its key). */
 export function Log({ chat, talk }) {
@@ -27,7 +27,7 @@ export function Log({ chat, talk }) {
 
   const list = talk.excerpt ?? talk;
   const messages = list.messages;
-  const window = talk.target && talk.target !== shown.current ? around(messages, talk.target.id) : atEnd ? settle(messages, wanted) : wanted;
+  const window = talk.target && talk.target !== shown.current ? around(messages, talk.target.id) : atEnd ? settle(messages, wanted) : cap(messages, wanted, anchor.current?.element.dataset.id);
   const [start, end] = span(messages, window);
   const newest = !talk.excerpt && end === messages.length; // the end of what is drawn is the end
   const pending = newest ? chat.outbox.items.filter((item) => item.talk === talk.key) : [];
@@ -38,7 +38,7 @@ export function Log({ chat, talk }) {
     chat.atBottom = now;
     setAtEnd(now);
     // What is read must not go at the start because more comes at the end.
-    if (!now && wanted.from === '') setWindow({ from: messages[start]?.id ?? '', to: wanted.to });
+    if (!now) setWindow(hold(messages, wanted));
   };
   const toEnd = () => {
     box.current.scrollTop = box.current.scrollHeight;
@@ -53,19 +53,20 @@ export function Log({ chat, talk }) {
   };
   // Browsers can do this (overflow-anchor), but not all, and none at the very top.
   const remember = () => {
-    const { scrollTop } = box.current;
     const items = box.current.querySelectorAll('[data-testid=message]');
     let low = 0;
     let high = items.length - 1;
     while (low < high) {
       const mid = (low + high) >> 1;
-      if (endOf(items[mid]) > scrollTop) high = mid;
+      if (endOf(items[mid], box.current) > box.current.scrollTop) high = mid;
       else low = mid + 1;
     }
-    anchor.current = items[low] ? { element: items[low], end: endOf(items[low]) } : null;
+    anchor.current = items[low] ? { element: items[low], end: endOf(items[low], box.current) } : null;
   };
   // more draws more, or fetches it, where one gets near to the edge of what is drawn.
   const more = () => {
+    // What has come is drawn first: it changes how far the edge is.
+    if ((talk.excerpt ?? talk).messages !== messages) return;
     const { scrollTop, scrollHeight, clientHeight } = box.current;
     if (scrollTop < NEAR && start > 0 && !stuck.current) setWindow(earlier(messages, window));
     else if (scrollHeight - scrollTop - clientHeight < NEAR && end < messages.length) setWindow(later(messages, window));
@@ -97,7 +98,7 @@ export function Log({ chat, talk }) {
       setWindow(window);
       box.current.scrollTop = aim.offsetTop - (box.current.clientHeight - aim.offsetHeight) / 2;
     } else if (stuck.current) toEnd();
-    else if (at?.element.isConnected) box.current.scrollTop += endOf(at.element) - at.end;
+    else if (at?.element.isConnected) box.current.scrollTop += endOf(at.element, box.current) - at.end;
     if (stuck.current) lastRead.current = messages.at(-1)?.id ?? '';
     remember();
     return undefined;
@@ -112,9 +113,13 @@ export function Log({ chat, talk }) {
   }, []);
 
   const today = new Date().toDateString();
+  const target = talk.target?.id;
   const drawn = useMemo(
-    () => rows(messages.slice(start, end), { before: messages[start - 1], dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map((row) => Row(row, { me: chat.me, target: talk.target?.id })),
-    [messages, start, end, talk.marker, talk.target, today],
+    () =>
+      rows(messages.slice(start, end), { before: messages[start - 1], dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map(
+        (row) => html`<${Row} key=${row.key} row=${row} me=${chat.me} target=${row.key === target} />`,
+      ),
+    [messages, start, end, talk.marker, target, today],
   );
   let fresh = 0;
   if (!atEnd && lastRead.current !== '') {

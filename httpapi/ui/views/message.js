@@ -1,6 +1,6 @@
 // How messages look.
 import { format, mentions } from '../lib/format.js';
-import { html, useState } from '../lib/html.js';
+import { Component, html, useState } from '../lib/html.js';
 import { hue } from '../lib/names.js';
 import { fullTimeOf, timeOf } from '../lib/times.js';
 import { Avatar, Icon } from './parts.js';
@@ -8,22 +8,26 @@ import { Avatar, Icon } from './parts.js';
 const LINES = 30; // of a message that is shown in full
 const LENGTH = 2_000; // characters
 
-/**
- * Row is called rather than mounted: a row never changes once it is made, and its
- * element is kept as long as the list of messages is the same.
- */
-export function Row({ kind, key, day, msg, first }, { me, target }) {
-  if (kind === 'day') return html`<li key=${key} class="day"><span>${day}</span></li>`;
-  if (kind === 'new') return html`<li key=${key} class="new" data-testid="new"><span>New messages</span></li>`;
-  const own = msg.sender === me;
-  const called = !own && msg.content.includes('@') && mentions(msg.content, me);
-  const css = `message${own ? ' own' : ''}${first ? ' first' : ''}${called ? ' called' : ''}${target === msg.id ? ' target' : ''}`;
-  return html`<li key=${key} class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender} data-mention=${called || undefined}>
-    ${first && html`<${Avatar} name=${msg.sender} />`}
-    <${Head} msg=${msg} first=${first} />
-    <${Content} text=${msg.content} me=${me} />
-    ${own && html`<span class="fate" data-state="sent" title="Sent"><${Icon} name="check" size="14" /><span class="hidden">Sent</span></span>`}
-  </li>`;
+/** Row is a row of a talk, as rows() makes them. One that is as it was is not looked at again. */
+export class Row extends Component {
+  shouldComponentUpdate({ row, target }) {
+    const old = this.props;
+    return row.msg !== old.row.msg || row.first !== old.row.first || row.day !== old.row.day || target !== old.target;
+  }
+
+  render({ row: { kind, day, msg, first }, me, target }) {
+    if (kind === 'day') return html`<li class="day"><span>${day}</span></li>`;
+    if (kind === 'new') return html`<li class="new" data-testid="new"><span>New messages</span></li>`;
+    const own = msg.sender === me;
+    const called = !own && msg.content.includes('@') && mentions(msg.content, me);
+    const css = `message${own ? ' own' : ''}${first ? ' first' : ''}${called ? ' called' : ''}${target ? ' target' : ''}`;
+    return html`<li class=${css} data-testid="message" data-id=${msg.id} data-sender=${msg.sender} data-mention=${called || undefined}>
+      ${first && html`<${Avatar} name=${msg.sender} />`}
+      <${Head} msg=${msg} first=${first} />
+      <${Content} text=${msg.content} me=${me} />
+      ${own && html`<span class="fate" data-state="sent" title="Sent"><${Icon} name="check" size="14" /><span class="hidden">Sent</span></span>`}
+    </li>`;
+  }
 }
 
 // Head has name and time; within a group the name is for those who listen, and the

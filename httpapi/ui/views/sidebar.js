@@ -33,20 +33,25 @@ function Talk({ chat, talk, pick }) {
     aria-current=${chat.active === talk.key ? 'true' : undefined} onClick=${() => pick(talk.key)}>
     ${room ? html`<${RoomMark} />` : html`<${Avatar} name=${talk.key} state=${state} />`}
     <span class="two">
-      <span class="top"><span class="name">${room ? 'Global room' : html`<bdi>${talk.key}</bdi>`}</span>${!room && html`<span class="hidden">, ${says[state]}. </span>`}${last && html`<time datetime=${last.sent_at}>${shortTimeOf(last.sent_at)}</time>`}</span>
+      <span class="top"><span class="name">${room ? 'Global room' : html`<bdi>${talk.key}</bdi>`}</span>${!room && html`<span class="hidden">${says[state]}. </span>`}${last && html`<time datetime=${last.sent_at}>${shortTimeOf(last.sent_at)}</time>`}</span>
       <span class="bottom"><${LastLine} chat=${chat} talk=${talk} /><${Badge} talk=${talk} /></span>
     </span>
   </button>`;
 }
 
-const says = { on: 'online', away: 'away', off: 'offline', '': 'not connected' };
+const says = { on: ', online', away: ', away', off: ', offline', '': '' };
 
 // People are those who are online; with many of them one can look for a name.
 function People({ chat, pick }) {
-  const [filter, setFilter] = useState('');
+  const [filter, put] = useState('');
+  const setFilter = (text) => {
+    put(text);
+    chat.people.look(text.normalize('NFC').trim());
+  };
   const wanted = filter.normalize('NFC').trim();
   const fold = (name) => name.normalize('NFKC').toLocaleLowerCase();
-  const all = [...chat.online].filter((name) => name !== chat.me).sort((a, b) => a.localeCompare(b));
+  const known = wanted === '' ? chat.online : new Set([...chat.online, ...chat.people.found]);
+  const all = [...known].filter((name) => name !== chat.me).sort((a, b) => a.localeCompare(b));
   const found = wanted === '' ? all : all.filter((name) => fold(name).includes(fold(wanted)));
   const exact = found.some((name) => fold(name) === fold(wanted)) || fold(wanted) === fold(chat.me);
   const write = wanted !== '' && !exact && nameProblem(wanted) === '';
