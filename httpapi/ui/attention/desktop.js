@@ -14,7 +14,7 @@ export async function askToNotify() {
 export function notify({ title, body, tag, open }) {
   if (!canNotify() || Notification.permission !== 'granted') return;
   try {
-    const note = new Notification(title, { body, tag, icon: '/ui/icon.svg' });
+    const note = new Notification(title, { body, tag, icon: new URL('../icon.svg', import.meta.url).href });
     note.onclick = () => {
       window.focus();
       open();

@@ -2,6 +2,8 @@
 
 const TYPED = 250; // ms without a key before the server is asked
 const PAGE = 30; // hits asked for at a time
+const BEHIND = 2_000; // ms before a server that has not searched everything is asked again
+const TRIES = 5;
 
 /**
  * Search is `query`, the `hits` ({…message, marks}, the newest first) and how it goes.
@@ -50,18 +52,23 @@ export class Search {
     return this.load();
   }
 
-  async load() {
+  async load(again = 0) {
     const { turn } = this;
+    clearTimeout(this.timer);
     this.loading = true;
     this.trouble = '';
     this.changed();
     try {
-      const page = await this.find({ q: this.query.trim(), before: this.hits.at(-1)?.id ?? '', talk: this.talk, limit: PAGE });
+      const page = await this.find({ q: this.query.trim(), before: again > 0 ? '' : (this.hits.at(-1)?.id ?? ''), talk: this.talk, limit: PAGE });
       if (turn !== this.turn) return;
+      if (again > 0) this.hits = [];
+      const first = this.hits.length === 0;
       this.hits = [...this.hits, ...(page.messages ?? [])];
       this.hasMore = Boolean(page.has_more);
       this.behind = page.behind ?? 0;
       this.done = true;
+      // The newest messages come to the search a moment after they were said.
+      if (first && this.behind > 0 && again < TRIES) this.timer = setTimeout(() => this.load(again + 1), BEHIND);
     } catch (err) {
       if (turn !== this.turn) return;
       this.trouble = err.message;

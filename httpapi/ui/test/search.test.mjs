@@ -57,6 +57,23 @@ test('what an earlier search brings too late is not shown', async () => {
   assert.equal(w.search.loading, false);
 });
 
+test('a server that is behind is asked again, and what it finds then replaces the rest', async () => {
+  const w = finder(0);
+  let behind = 2;
+  w.search.find = async (page) => (w.asked.push(page), { messages: range(1, 3 - behind).map((n) => msg(n)), has_more: false, behind: behind-- });
+  w.search.type('a');
+  pass(250);
+  await settled();
+  assert.equal(w.search.hits.length, 1);
+  pass(2_000);
+  await settled();
+  pass(2_000);
+  await settled();
+  pass(60_000);
+  assert.deepEqual(w.search.hits.map((m) => m.content), ['m1', 'm2', 'm3']);
+  assert.equal(w.asked.length, 3);
+});
+
 test('trouble is told, and another try works', async () => {
   const w = finder(5, { broken: true });
   w.search.type('a');
