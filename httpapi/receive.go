@@ -65,6 +65,7 @@ func (s *session) refuse(bad *errorBody, ref string) {
 func (s *session) answer(bad *errorBody, ref string) {
 	s.metrics.received.WithLabelValues(bad.Code).Inc()
 	if s.dialect == plain {
+		s.server.hub.tellNow() // Which frame an error is of, one knows by those that came back before.
 		s.enqueue(textFrame(errorFrame{*bad}), 1)
 		return
 	}

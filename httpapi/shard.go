@@ -122,7 +122,7 @@ func (w *shard) run() {
 			w.hub.written()
 		}
 		w.mu.Lock()
-		if len(w.waiting) == 0 {
+		if len(w.waiting) == 0 && w.report == 0 { // The hub may have asked after the round.
 			w.running = false
 			w.mu.Unlock()
 			return

@@ -126,6 +126,13 @@ func (h *hub) written() {
 	}
 }
 
+// tellNow tells what waits without waiting for the writers.
+func (h *hub) tellNow() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell()
+}
+
 // pace returns how many messages were told the last time, and whether more wait.
 func (h *hub) pace() (last int, more bool) {
 	h.mu.Lock()
