@@ -113,6 +113,18 @@ func TestHistoryOfPrivateTalk(t *testing.T) {
 	}
 }
 
+// Over HTTP pages have no session whose frames are counted.
+func TestHistoryHasALimit(t *testing.T) {
+	n := start(t, nil)
+	httpapi.SetHistoryBurst(n.Server, 3)
+	for i := range 4 {
+		res, body := n.request(t, "GET", "/api/history", "")
+		if i < 3 && res.StatusCode != 200 || i == 3 && (errorCode(t, body) != "rate_limited" || res.Header.Get("Retry-After") == "") {
+			t.Errorf("page %d: %d %s", i, res.StatusCode, body)
+		}
+	}
+}
+
 func TestHistoryRefusals(t *testing.T) {
 	n := start(t, nil)
 	check := func(query string, status int, code string, headers ...string) {

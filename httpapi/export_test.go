@@ -12,6 +12,9 @@ func SetReseedAfter(s *Server, d time.Duration) { s.reseedAfter = d }
 // SetFailureBurst makes s answer 429 after n proofs that are worth nothing. Before Run only.
 func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
 
+// SetHistoryBurst lets an address read n pages of history and then no more. Before the first request only.
+func SetHistoryBurst(s *Server, n int) { s.readers = newHostLimiter(0.001, n) }
+
 // SetOwnWriters makes each session of s write in a goroutine of its own, as it does where a socket
 // cannot be written to without waiting. Before Run only.
 func SetOwnWriters(s *Server) { s.raw = func(net.Conn) syscallConn { return nil } }

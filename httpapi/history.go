@@ -20,6 +20,9 @@ import (
 const (
 	defaultPage = 50
 	maxPage     = 100
+	// Everybody in an office looks at the same time when the server comes back.
+	historyRate  = 100.0 // Pages a second over HTTP, of one address.
+	historyBurst = 2000
 )
 
 // historyPage is the answer of /api/history, oldest message first.
@@ -48,6 +51,9 @@ func (s *Server) history(c echo.Context) error {
 	}
 	if with != "" {
 		query.users = [2]string{me, with}
+	}
+	if wait := s.readers.take(c.RealIP(), time.Now()); wait > 0 {
+		return s.tooMany("pages of history", wait)
 	}
 	var page historyPage
 	if query.around != "" {

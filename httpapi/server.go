@@ -62,6 +62,7 @@ type Server struct {
 	allowances   allowances
 	posting      posting
 	searchers    *hostLimiter
+	readers      *hostLimiter  // Of the history, over HTTP.
 	searching    chan struct{} // Holds one for each search under way.
 	people       people
 	http         *http.Server
@@ -115,6 +116,7 @@ func New(cfg Config) (*Server, error) {
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
 		searchers:   newHostLimiter(searchRate, searchBurst),
+		readers:     newHostLimiter(historyRate, historyBurst),
 		searching:   make(chan struct{}, maxSearches),
 		reseedAfter: reseedAfter,
 		epoch:       rand.Text(),
