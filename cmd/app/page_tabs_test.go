@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -40,7 +42,8 @@ const noted = `window.notes = []; window.Notification = class {
 // tabs has one person look at two tabs.
 func tabs(t *testing.T, browser context.Context) {
 	addr := install(t, memory).start(t).addr
-	bob := signIn(t, addr, "bob").dial(addr)
+	friend := signIn(t, addr, "bob")
+	bob := friend.dial(addr)
 	window := openTab(t, browser, addr) // the tabs end on their own, but not after this one
 	one := window.beside(addr)
 	one.signIn("alice")
@@ -60,15 +63,29 @@ func tabs(t *testing.T, browser context.Context) {
 	one.hears("half a thought more")
 	two.hears("half a thought more")
 
-	// Unread.
+	// Unread, and away: not while one of the tabs is seen.
+	away := func() bool {
+		res, err := friend.http.Get("http://" + addr + "/api/users?q=alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(body), `{"name":"alice","away":true}`)
+	}
 	one.hide(true)
 	two.hide(true)
+	one.awaitFunc("alice is away", away)
 	bob.send("", "one")
 	bob.send("alice", "two")
 	for _, p := range []*tab{one, two} {
 		p.await("two are unread", "document.title.startsWith('(2)')")
 	}
 	two.hide(false)
+	two.awaitFunc("alice is back", func() bool { return !away() })
 	for _, p := range []*tab{one, two} {
 		p.await("one is unread: the room was seen", "document.title.startsWith('(1)')")
 	}
