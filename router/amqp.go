@@ -81,9 +81,17 @@ func newAMQPDriver(ctx context.Context, cfg Config) (driver, error) {
 
 func (d *amqpDriver) features() Features { return Features{Durable: true, Shared: true} }
 
-// ping opens a channel on both connections: a round trip on each.
 func (d *amqpDriver) fits(string, *message.Message) error { return nil }
 
+func (d *amqpDriver) refuses(err error) bool {
+	switch amqpCode(err) {
+	case amqp.AccessRefused, amqp.NotAllowed, amqp.PreconditionFailed:
+		return true
+	}
+	return errors.Is(err, errAMQPClosed)
+}
+
+// ping opens a channel on both connections: a round trip on each.
 func (d *amqpDriver) ping(ctx context.Context) error {
 	links := []*amqpLink{d.writing, d.reading}
 	answers := make(chan error, len(links))

@@ -60,7 +60,7 @@ func (d *amqpDriver) open(ctx context.Context, sub *subscription) (source, error
 			s.queue += "." + strings.ToLower(rand.Text())
 		}
 		if mark := amqpMarkOf(s.queue); len(mark) > amqpMaxName {
-			return nil, fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", mark, amqpMaxName)
+			return nil, permanentError{fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", mark, amqpMaxName)}
 		}
 	}
 	err = d.within(ctx, func() error { return s.start(ctx, conn, resumed) }, func() { _ = s.ch.Close() })

@@ -80,7 +80,7 @@ func amqpTaskArgs(topic string) amqp.Table {
 // that no queue takes.
 func amqpDeclareTopic(ch *amqp.Channel, topic string, delivery Delivery) error {
 	if name := amqpUnroutedOf(topic); len(name) > amqpMaxName {
-		return fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", name, amqpMaxName)
+		return permanentError{fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", name, amqpMaxName)}
 	}
 	var args amqp.Table
 	if delivery == Task {
@@ -196,7 +196,7 @@ func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Deliver
 	}
 	queue := amqpQueueOf(topic, group)
 	if len(queue) > amqpMaxName {
-		return fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", queue, amqpMaxName)
+		return permanentError{fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", queue, amqpMaxName)}
 	}
 	conn, err := d.reading.get(ctx)
 	if err != nil {

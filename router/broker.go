@@ -69,6 +69,9 @@ type driver interface {
 	// open starts one reading of sub and fixes its position before it returns. It
 	// goes on at sub.cursor, which only sources write, if that is set.
 	open(ctx context.Context, sub *subscription) (source, error)
+	// refuses tells if err, of declare or open, is an answer of the broker that it would
+	// give again.
+	refuses(err error) bool
 	// ping tells if the broker answers.
 	ping(ctx context.Context) error
 	features() Features

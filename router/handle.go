@@ -144,6 +144,7 @@ func (r *Router) handle(name string, typ protoreflect.MessageType, fn func(conte
 	}
 	settings := r.cfg.Function[name].orDefault()
 	s := newSubscriber(r.drv, delivery, name, settings, r.abandoned, r.log, r.metrics)
+	s.patience = r.cfg.ConnectTimeout
 	s.onGap = r.cfg.OnGap
 	s.decode = func(msg *message.Message) (proto.Message, error) {
 		if reason := msg.Metadata.Get(metaPoison); reason != "" {

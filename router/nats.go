@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -219,6 +220,14 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 		return fmt.Errorf("%w: %d bytes with its headers, the server's max_payload is %d", ErrTooLarge, size, limit)
 	}
 	return nil
+}
+
+func (d *natsDriver) refuses(err error) bool {
+	var answer *jetstream.APIError
+	if errors.As(err, &answer) { // not found: somebody else deletes; unavailable: no leader yet
+		return answer.Code != http.StatusNotFound && answer.Code != http.StatusServiceUnavailable
+	}
+	return errors.Is(err, nats.ErrConnectionClosed)
 }
 
 func (d *natsDriver) ping(ctx context.Context) error {

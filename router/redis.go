@@ -109,7 +109,7 @@ func (d *redisDriver) connect(ctx context.Context, addr string, timeout time.Dur
 		if err == nil {
 			return nil
 		}
-		if _, answered := errors.AsType[redis.Error](err); answered && !redisStarting(err) {
+		if d.refuses(err) {
 			return fmt.Errorf("router: redis at %s refuses: %w; correct broker.redis.url", addr, err)
 		}
 		d.log.Warn("waiting for redis at "+addr, "error", err)
@@ -134,6 +134,11 @@ func (d *redisDriver) checkServer(ctx context.Context) {
 func (d *redisDriver) features() Features { return Features{Durable: true, Shared: true} }
 
 func (d *redisDriver) fits(string, *message.Message) error { return nil }
+
+func (d *redisDriver) refuses(err error) bool {
+	_, answered := errors.AsType[redis.Error](err)
+	return answered && !redisStarting(err)
+}
 
 func (d *redisDriver) ping(ctx context.Context) error { return d.rdb.Ping(ctx).Err() }
 

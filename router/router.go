@@ -36,7 +36,8 @@ type Config struct {
 	// several installations can share a broker: elements of lower-case letters,
 	// digits, "-" and "_", joined by dots.
 	TopicPrefix string `toml:"topic_prefix"`
-	// ConnectTimeout bounds the wait for a broker that is away at start.
+	// ConnectTimeout bounds the wait for a broker that is away at start: in New, and in
+	// Run for each function until it is subscribed.
 	ConnectTimeout time.Duration `toml:"connect_timeout" min:"1s" max:"10m"`
 	// PublishTimeout bounds Publish.
 	PublishTimeout time.Duration `toml:"publish_timeout" min:"100ms" max:"1m"`
@@ -201,7 +202,7 @@ func (r *Router) Functions() []string {
 
 // Run, which is called once, subscribes the functions and works until Shutdown or until ctx ends, in
 // which case messages in flight are given up after the handlers' contexts ended:
-// prefer Shutdown. It returns an error if a function cannot be subscribed.
+// prefer Shutdown. It returns an error if a function cannot be subscribed within ConnectTimeout.
 func (r *Router) Run(ctx context.Context) error {
 	r.mu.Lock()
 	r.running = true
@@ -213,12 +214,12 @@ func (r *Router) Run(ctx context.Context) error {
 			return fmt.Errorf("router: there is no function %q; there are %s", name, strings.Join(r.Functions(), ", "))
 		}
 	}
-	for _, sub := range declare {
-		ctx, cancel := context.WithTimeout(ctx, r.cfg.ConnectTimeout)
-		err := r.drv.declare(ctx, sub.topic, sub.delivery, sub.group)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("router: declare %s for %s: %w", sub.topic, sub.group, err)
+	if err := r.declareOthers(ctx, declare); err != nil {
+		select {
+		case <-r.draining:
+			return nil
+		default:
+			return err
 		}
 	}
 	stop := context.AfterFunc(ctx, r.abandon)
@@ -248,6 +249,29 @@ func (r *Router) Run(ctx context.Context) error {
 			return nil
 		default:
 			return fmt.Errorf("router: %w", err)
+		}
+	}
+	return nil
+}
+
+// declareOthers declares the tasks of functions that run elsewhere.
+func (r *Router) declareOthers(ctx context.Context, subs []subscription) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-r.draining:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for _, sub := range subs {
+		log := r.log.With("topic", sub.topic, "function", sub.group)
+		err := insist(ctx, r.drv, r.cfg.ConnectTimeout, log, func(ctx context.Context) error {
+			return r.drv.declare(ctx, sub.topic, sub.delivery, sub.group)
+		})
+		if err != nil {
+			return fmt.Errorf("router: declare %s for %s: %w", sub.topic, sub.group, err)
 		}
 	}
 	return nil

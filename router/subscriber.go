@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -32,6 +33,7 @@ type subscriber struct {
 	// abandoned ends the contexts of messages: nothing waits for handlers any more.
 	abandoned context.Context
 	abandon   context.CancelFunc
+	patience  time.Duration // how long Subscribe tries while the broker is away; 0 means once
 	drain     time.Duration // how long Close waits for handlers; 0 means until the router abandons them
 	closing   context.Context
 	close     context.CancelFunc
@@ -71,6 +73,7 @@ func keyOf(msg *message.Message) laneKey {
 // Subscribe starts reading topic. When it returns, the position is fixed: what
 // is published from now on arrives. The channel is closed after ctx ends or Close
 // is called, once nothing is in flight; handlers in flight keep a live context.
+// A broker that is away for a moment is waited for.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,10 +87,17 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 			s.onGap(topic, s.group)
 		}
 	}}
-	if err := s.drv.declare(ctx, topic, s.delivery, s.group); err != nil {
-		return nil, err
-	}
-	src, err := s.drv.open(ctx, sub)
+	var src source
+	starting, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(s.closing, end)()
+	err := insist(starting, s.drv, s.patience, log, func(ctx context.Context) error {
+		err := s.drv.declare(ctx, topic, s.delivery, s.group)
+		if err == nil {
+			src, err = s.drv.open(ctx, sub)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +118,8 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 // handlers and sends their acks. It returns when all is done; how long handlers
 // may take is bounded by the router, which then abandons them.
 func (s *subscriber) Close() error {
-	s.mu.Lock()
 	s.close()
+	s.mu.Lock() // a Subscribe that is under way has begun its stream, or never will
 	s.mu.Unlock()
 	if s.drain > 0 {
 		timer := time.AfterFunc(s.drain, s.abandon)
@@ -129,6 +139,30 @@ func (s *subscriber) state() error {
 		return err
 	}
 	return errors.New("not reading")
+}
+
+// insist does what needs the broker until it succeeds. It gives up when the broker
+// refuses, which waiting does not mend, when patience is over, and when ctx ends.
+func insist(ctx context.Context, drv driver, patience time.Duration, log *slog.Logger, do func(context.Context) error) error {
+	bound, cancel := context.WithTimeout(ctx, max(patience, 2*opTimeout))
+	defer cancel()
+	begun := time.Now()
+	for wait := reopenMin; ; wait = min(2*wait, reopenMax) {
+		attempt, end := context.WithTimeout(bound, 2*opTimeout)
+		err := do(attempt)
+		end()
+		pause := jitter(wait)
+		switch {
+		case err == nil || patience == 0 || ctx.Err() != nil || isPermanent(err) || drv.refuses(err):
+			return err
+		case time.Since(begun)+pause >= patience:
+			return fmt.Errorf("the broker did not answer within broker.connect_timeout (%s): %w", patience, err)
+		}
+		log.Warn("cannot subscribe yet; trying again", "error", err)
+		if !sleep(ctx, pause) {
+			return err
+		}
+	}
 }
 
 // jitter spreads d over [d/2, d*3/2).

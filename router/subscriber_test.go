@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -352,6 +354,91 @@ func TestASourceThatReadsNothingIsReplacedLessAndLessOften(t *testing.T) {
 		// 0.2 s, 0.4 s, ... up to 5 s, each spread by half.
 		if b.opened < 5 || b.opened > 40 {
 			t.Errorf("opened %d times in a minute", b.opened)
+		}
+	})
+}
+
+// absent is a broker that answers only from some time on.
+type absent struct {
+	driver
+	from  time.Time
+	final error // what it says then
+	tries int
+}
+
+func (a *absent) declare(context.Context, string, Delivery, string) error {
+	a.tries++
+	if time.Now().Before(a.from) {
+		return &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	}
+	return a.final
+}
+
+func (a *absent) open(ctx context.Context, _ *subscription) (source, error) {
+	return absentSource{}, nil
+}
+
+func (a *absent) refuses(err error) bool { return errors.Is(err, a.final) }
+
+type absentSource struct{ source }
+
+func (absentSource) next(ctx context.Context, _ int) ([]*delivered, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+func (absentSource) close(context.Context, bool) error { return nil }
+
+func TestTheFirstSubscribeWaitsForABrokerThatIsAway(t *testing.T) {
+	no := errors.New("no")
+	for name, test := range map[string]struct {
+		away     time.Duration
+		final    error
+		patience time.Duration
+		want     error
+		after    time.Duration // at least
+		most     time.Duration
+	}{
+		"away for a moment": {away: 3 * time.Second, patience: 30 * time.Second, after: 3 * time.Second, most: 9 * time.Second},
+		"away for good":     {away: time.Hour, patience: 30 * time.Second, want: os.ErrDeadlineExceeded, after: 22 * time.Second, most: 30 * time.Second},
+		"refuses":           {final: no, patience: 30 * time.Second, want: no},
+		"refuses later":     {away: 3 * time.Second, final: no, patience: 30 * time.Second, want: no, after: 3 * time.Second, most: 9 * time.Second},
+		"no patience":       {away: 3 * time.Second, want: os.ErrDeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &absent{from: time.Now().Add(test.away), final: test.final}
+				sub := newSubscriber(a, Event, "show", FunctionConfig{}, t.Context(), slog.New(slog.DiscardHandler), testMetrics(t))
+				sub.patience = test.patience
+				begun := time.Now()
+				_, err := sub.Subscribe(t.Context(), "topic")
+				if took := time.Since(begun); !errors.Is(err, test.want) || took < test.after || took > test.most {
+					t.Errorf("got %v after %s, want %v after %s to %s", err, took, test.want, test.after, test.most)
+				}
+				if err := sub.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestAStopDoesNotWaitForABrokerThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &absent{from: time.Now().Add(time.Hour)}
+		sub := newSubscriber(a, Event, "show", FunctionConfig{}, t.Context(), slog.New(slog.DiscardHandler), testMetrics(t))
+		sub.patience = time.Hour
+		ended := make(chan error, 1)
+		go func() {
+			_, err := sub.Subscribe(t.Context(), "topic")
+			ended <- err
+		}()
+		elapse(time.Minute)
+		begun := time.Now()
+		if err := sub.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err == nil || time.Since(begun) > 0 || a.tries < 5 {
+			t.Errorf("subscribed with %v, %s after the stop, in %d tries", err, time.Since(begun), a.tries)
 		}
 	})
 }

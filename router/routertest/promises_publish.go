@@ -370,6 +370,26 @@ var links = []Promise{
 		}
 		in.await("it to be ready", func() bool { return check() == nil })
 	}},
+	{Name: "a node whose broker stands still while it subscribes waits for it, and starts", needs: []string{Link}, long: true, run: func(in *installation) {
+		var got tally
+		n := in.open(func(c *router.Config) { c.ConnectTimeout = 2 * patience })
+		if err := both(noting[*spec.Said](&got, "watch", "said "), noting[*spec.Job](&got, "work", "did "))(n.Router); err != nil {
+			in.t.Fatal(err)
+		}
+		resume := in.b.Stall(in.t, in.cfg)
+		go func() {
+			for deadline := time.Now().Add(patience / 2); time.Now().Before(deadline) && !strings.Contains(in.log.String(), "cannot subscribe yet"); {
+				<-time.After(10 * time.Millisecond)
+			}
+			resume()
+		}()
+		n.start()
+		if !strings.Contains(in.log.String(), "cannot subscribe yet") {
+			in.t.Error("it was subscribed at once, or did not say what it waits for")
+		}
+		n.publish(said("a"), job("b"))
+		got.eachOnce(in, 2)
+	}},
 	{Name: "a node that loses its connections takes up its tasks again and loses none", needs: []string{Link}, run: func(in *installation) {
 		var got tally
 		n := in.node(noting[*spec.Job](&got, "work", ""))
