@@ -171,7 +171,7 @@ func (s *Server) pageAround(ctx context.Context, q pageQuery) (historyPage, erro
 	m := min(len(newer.Messages), q.limit-n)
 	more := newer.HasMore || m < len(newer.Messages)
 	return historyPage{
-		Messages: slices.Concat(older.Messages[len(older.Messages)-n:], newer.Messages[:m]),
+		Messages: append(older.Messages[len(older.Messages)-n:], newer.Messages[:m]...), // Never nil.
 		HasMore:  older.HasMore || n < len(older.Messages),
 		HasNewer: &more,
 	}, nil

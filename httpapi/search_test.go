@@ -211,6 +211,16 @@ func TestSearchesAreFew(t *testing.T) {
 	}
 }
 
+// A page without messages is a list all the same, as scripts expect.
+func TestHistoryAroundNothing(t *testing.T) {
+	n := start(t, nil)
+	for _, query := range []string{"", "?around=" + id(1), "?after=" + id(1), "?client_id=alice&with=bob&around=" + id(1)} {
+		if res, body := n.request(t, "GET", "/api/history"+query, ""); res.StatusCode != 200 || !strings.HasPrefix(body, `{"messages":[],"has_more":false`) {
+			t.Errorf("history%s: %d %s", query, res.StatusCode, body)
+		}
+	}
+}
+
 func TestHistoryAroundAMessage(t *testing.T) {
 	n := start(t, func(c *httpapi.Config) { c.History.Buffer = 10 })
 	for i := range 100 {
