@@ -35,7 +35,7 @@ func hostileTexts() []string {
 		"`<img src=x onerror=" + pwn + ">`", "```<script>" + pwn + "</script>```", "@<img src=x onerror=" + pwn + ">", "@alice<script>" + pwn + "</script>",
 		// Direction, marks, width.
 		"\u202egnp.exe\u202c right", "\u202e never closed", "\u2066\u2067\u2068 isolates never closed", strings.Repeat("\u202e\u202d", 500) + "deep", "a\u200fb\u200ec\u061c", "שלום " + pwn + " עולם", "مرحبا (b) [c] {d}",
-		"Z" + strings.Repeat("\u0336\u0341\u030d\u0352", 300) + "algo", strings.Repeat("e\u0301\u0308\u0323", 300), "​zero\u200b\u200c\u200dwidth\ufeff",
+		"Z" + strings.Repeat("\u0336\u0341\u030d\u0352", 300) + "algo", strings.Repeat("e\u0301\u0308\u0323", 300), "\u200bzero\u200b\u200c\u200dwidth\ufeff",
 		strings.Repeat("W", 4096), strings.Repeat("ﷺ﷽", 300), strings.Repeat("𒐫", 200), strings.Repeat("😀", 500), strings.Repeat("👨‍👩‍👧‍👦", 100), strings.Repeat("🇺", 301),
 		strings.Repeat("x\n", 1500) + "x", "a" + strings.Repeat("\n", 2000) + "b", strings.Repeat("\t", 500) + "tabs", strings.Repeat("`", 4000) + "x", strings.Repeat("@", 2000) + "x", strings.Repeat("http://a.b ", 300) + "x",
 		"\U000e0041\U000e0042 tags", "\u2028line\u2029separators", "ＦＵＬＬＷＩＤＴＨ ａｎｄ 𝕱𝖗𝖆𝖐𝖙𝖚𝖗", "\ufdd0\uffff noncharacters", "ı İ ß ẞ ſ K", "🏴󠁧󠁢󠁥󠁮󠁧󠁿 flag",
