@@ -142,7 +142,7 @@ type Archive interface {
 }
 
 // Presence is told about every session that joins or leaves this node. It is
-// called without any lock of this package held and must not block for long.
+// called without any lock held that Server.Status or Server.Away need, and must not block for long.
 type Presence interface {
 	// Join is called when a session of user begins, which is not away.
 	Join(user string)

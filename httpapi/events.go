@@ -62,6 +62,13 @@ func (s *Server) events(c echo.Context) error {
 			return errInvalidClientID
 		}
 	}
+	name := ""
+	if raw := query.Get("stream"); raw != "" {
+		var ok bool
+		if name, ok = parseID(raw); !ok {
+			return badRequest("stream must be a UUID that you make for it")
+		}
+	}
 	user, expires, err := s.admit(c, user)
 	if err != nil {
 		return err
@@ -81,7 +88,7 @@ func (s *Server) events(c echo.Context) error {
 	}
 
 	sess := s.newSession(conn, user, v1Events, expires)
-	sess.since = query.Get("since")
+	sess.name, sess.since = name, query.Get("since")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		sess.since = last
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+	"google.golang.org/protobuf/proto"
 
 	"burrow/gen/edge"
 )
@@ -28,13 +30,71 @@ const (
 // receiveActivity notes whether somebody is in front of the screen.
 func (s *session) receiveActivity(a *edge.Activity) {
 	s.took()
-	if a.GetAway() == s.away {
-		return
+	s.setAway(a.GetAway())
+}
+
+// setAway notes whether somebody is there, unless s has not joined yet or has ended: then it
+// reports false.
+func (s *session) setAway(away bool) bool {
+	s.activity.Lock()
+	defer s.activity.Unlock()
+	if !s.present {
+		return false
 	}
-	s.away = a.GetAway()
-	if p := s.server.cfg.Presence; p != nil && s.joined {
-		p.Away(s.user, s.away)
+	if away != s.away {
+		s.away = away
+		if p := s.server.cfg.Presence; p != nil {
+			p.Away(s.user, away)
+		}
 	}
+	return true
+}
+
+// join tells the presence that s is there.
+func (s *session) join() {
+	s.activity.Lock()
+	defer s.activity.Unlock()
+	s.present = true
+	if p := s.server.cfg.Presence; p != nil {
+		p.Join(s.user)
+	}
+}
+
+// leave tells the presence that s has gone.
+func (s *session) leave() {
+	s.activity.Lock()
+	defer s.activity.Unlock()
+	s.present = false
+	if p := s.server.cfg.Presence; p != nil {
+		p.Leave(s.user, s.away)
+	}
+}
+
+// postActivity does what the frame does, for a stream that has a name. One that another node has
+// is not found: the next request may get there.
+func (s *Server) postActivity(c echo.Context) error {
+	m := new(edge.Activity)
+	return s.request(c, m, func(_ context.Context, user string) (proto.Message, *errorBody, bool) {
+		name, ok := parseID(c.QueryParam("stream"))
+		if !ok {
+			return nil, badFrame(`"stream" must be the UUID that GET /events was given`), true
+		}
+		if sess := s.hub.stream(user, name); sess == nil || !sess.setAway(m.GetAway()) {
+			return nil, &errorBody{Code: codeUnavailable, Message: "this node has no such stream; try again in a moment"}, false
+		}
+		return new(edge.Ping), nil, true
+	})
+}
+
+// stream returns the session of user that its client calls name, or nil.
+func (h *hub) stream(user, name string) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := h.users[user]
+	if i := slices.IndexFunc(all, func(s *session) bool { return s.name == name }); i >= 0 {
+		return all[i]
+	}
+	return nil
 }
 
 // peoplePage is the answer of /api/users.

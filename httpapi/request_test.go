@@ -1,13 +1,16 @@
 package httpapi_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"burrow/gen/edge"
 	"burrow/httpapi"
 )
 
@@ -186,5 +189,93 @@ func TestPostTyping(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// foundUsers is the answer of /api/users.
+type foundUsers struct {
+	Users []struct {
+		Name string
+		Away bool
+	}
+	Found int
+}
+
+// people asks who is online and has q in the name.
+func (n *node) people(t *testing.T, q string) (found foundUsers) {
+	t.Helper()
+	res, body := n.request(t, http.MethodGet, "/api/users?q="+q, "")
+	if err := json.Unmarshal([]byte(body), &found); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("got %d %s: %v", res.StatusCode, body, err)
+	}
+	return found
+}
+
+func TestPostActivity(t *testing.T) {
+	n := start(t, nil)
+	bob := n.listen(t, "?client_id=bob")
+	bob.next()
+	one := n.listen(t, "?client_id=alice&stream="+ref(1))
+	other := n.listen(t, "?client_id=alice&stream="+strings.ToUpper(ref(2)))
+	one.next()
+	other.next()
+	post := func(query, body string) (int, string) {
+		t.Helper()
+		res, answer := n.request(t, http.MethodPost, "/api/activity?"+query, body, jsonBody)
+		return res.StatusCode, answer
+	}
+	say := func(stream string, away bool) {
+		t.Helper()
+		eventually(t, "the stream is there", func() bool {
+			code, body := post("client_id=alice&stream="+stream, fmt.Sprintf(`{"away":%t}`, away))
+			if code != 200 && code != 503 {
+				t.Fatalf("got %d %s", code, body)
+			}
+			return code == 200
+		})
+	}
+	told := func(list func(*edge.Status) []string) {
+		t.Helper()
+		for !slices.Contains(list(bob.next().GetStatus()), "alice") {
+		}
+	}
+	away := func() bool { u := n.people(t, "alice").Users; return len(u) == 1 && u[0].Away }
+	told((*edge.Status).GetOnline)
+	say(ref(1), true)
+	if away() {
+		t.Error("alice is away although one of her streams is not")
+	}
+	say(ref(2), true)
+	told((*edge.Status).GetAway)
+	say(ref(1), false)
+	told((*edge.Status).GetBack)
+
+	// Of others, and of nobody.
+	for query, want := range map[string]int{
+		"client_id=bob&stream=" + ref(1):   503,
+		"client_id=alice&stream=" + ref(9): 503,
+		"client_id=alice&stream=x":         400,
+		"client_id=alice":                  400,
+		"stream=" + ref(1):                 400,
+	} {
+		if code, body := post(query, `{"away":true}`); code != want {
+			t.Errorf("%s: got %d %s, want %d", query, code, body, want)
+		}
+	}
+	if res, body := n.request(t, http.MethodGet, "/events?client_id=alice&stream=x", ""); res.StatusCode != 400 {
+		t.Errorf("a stream called x: got %d %s", res.StatusCode, body)
+	}
+	if away() {
+		t.Error("alice is away by the word of somebody else")
+	}
+
+	// A stream that ends while it is away is not away any more.
+	other.cancel()
+	one.cancel()
+	told((*edge.Status).GetOffline)
+	n.listen(t, "?client_id=alice&stream="+ref(1)).next()
+	told((*edge.Status).GetOnline)
+	if away() {
+		t.Error("alice is away because an earlier stream was")
 	}
 }

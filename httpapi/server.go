@@ -162,6 +162,7 @@ func (s *Server) handler() http.Handler {
 		{[]string{http.MethodGet}, "/events", s.events},
 		{[]string{http.MethodPost}, "/api/messages", s.postMessage},
 		{[]string{http.MethodPost}, "/api/typing", s.postTyping},
+		{[]string{http.MethodPost}, "/api/activity", s.postActivity},
 		{[]string{http.MethodGet}, "/api/history", s.history},
 		{[]string{http.MethodGet}, "/api/search", s.search},
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},

@@ -35,10 +35,14 @@ type session struct {
 	fewer     chan struct{} // Closed when there are fewer than fewerThan; nil: nobody waits.
 	fewerThan int
 
-	index  int  // In hub.sessions; the hub's.
-	apart  int  // The last batch of the hub of which it got frame by frame; the hub's.
-	joined bool // In the hub; the reader's.
-	away   bool // Nobody is in front of the screen; the reader's.
+	index  int    // In hub.sessions; the hub's.
+	apart  int    // The last batch of the hub of which it got frame by frame; the hub's.
+	joined bool   // In the hub; the reader's.
+	name   string // By which its client speaks of it in requests; empty: none.
+
+	activity sync.Mutex // Held while the presence is told, so that it hears things in their order.
+	present  bool       // It has been told to the presence.
+	away     bool       // Nobody is in front of the screen.
 
 	queueLimit int
 	slowAfter  time.Duration
@@ -123,9 +127,7 @@ func (s *session) open() {
 	case joined:
 		s.joined = true
 		s.metrics.sessions.Inc()
-		if p := s.server.cfg.Presence; p != nil {
-			p.Join(s.user)
-		}
+		s.join()
 	case refusedFull:
 		s.close(closeTryLater, reasonFull)
 	case refusedClosed:
@@ -139,9 +141,7 @@ func (s *session) finish() {
 	if s.joined {
 		s.server.hub.leave(s)
 		s.metrics.sessions.Dec()
-		if p := s.server.cfg.Presence; p != nil {
-			p.Leave(s.user, s.away)
-		}
+		s.leave()
 	}
 	if !s.conn.upgraded {
 		_ = s.conn.Conn.Close() // Gorilla has closed it already, unless it panicked.

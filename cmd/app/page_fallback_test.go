@@ -49,6 +49,13 @@ func TestPageFallback(t *testing.T) {
 		t.Errorf("%d streams were opened, want 1", streams.Load())
 	}
 
+	// So does whether somebody is there.
+	state := "document.querySelector(" + quote(hook("user", user("alice"))) + ").dataset.state"
+	alice.hide(true)
+	bob.await("alice is away", state+" === 'away'")
+	alice.hide(false)
+	bob.await("alice is back", state+" === 'on'")
+
 	// The stream is cut: what was said meanwhile comes, and nothing twice.
 	office.CloseClientConnections()
 	bob.say("and again")

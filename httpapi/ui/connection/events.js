@@ -1,7 +1,10 @@
 // A transport without WebSockets: Server-Sent Events from the server, a request for
 // each frame to it. See docs/protocol.md, "Without WebSockets".
+import { uuid } from './wire.js';
 
 const POST_TIMEOUT = 30_000; // ms; the server answers within 25 s
+const TRIES = 5; // to say whether somebody is there: the node that is asked may not have the stream
+const AGAIN = 2_000; // ms
 const HEARTBEAT = 25_000; // ms; when the server's is slower, the page asks another way
 
 const batch = (...frames) => JSON.stringify({ frames });
@@ -38,9 +41,12 @@ export function parser({ event, beat }) {
 /** openEvents has the form of openSocket, and takes the same address. */
 export function openEvents(url, { opened, received, closed }) {
   const { base, query } = eventsURL(url);
+  const stream = uuid();
+  query.set('stream', stream);
   const stop = new AbortController();
-  const who = new URLSearchParams({ client_id: query.get('client_id') });
+  const who = { client_id: query.get('client_id') };
   let over = false;
+  let present = null; // the last word on whether somebody is there
   let slow = false; // the server says so little that it has to be asked
   const tell = (text) => !over && received(text);
   const end = (code, reason = '') => {
@@ -79,15 +85,24 @@ export function openEvents(url, { opened, received, closed }) {
   }
   listen().then(() => end(1006), () => end(1006));
 
-  async function post(path, body) {
+  async function post(path, body, more = {}) {
     const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(POST_TIMEOUT)]);
     const headers = { 'content-type': 'application/json' };
-    const res = await fetch(`${base}${path}?${who}`, { method: 'POST', headers, body: JSON.stringify(body), signal });
+    const res = await fetch(`${base}${path}?${new URLSearchParams({ ...who, ...more })}`, { method: 'POST', headers, body: JSON.stringify(body), signal });
     const answer = await res.json();
     if (res.ok) return { ack: answer };
     const { code, message, retry_after_ms = 0 } = answer.error;
     if (res.status === 401) end(4401, message);
     return { error: { code, message, ref: body.ref ?? '', retry_after_ms } };
+  }
+
+  async function tellPresent(activity) {
+    present = activity;
+    for (let i = 0; i < TRIES && activity === present && !over; i++) {
+      const answer = await post('/api/activity', activity, { stream }).catch(() => null);
+      if (answer?.ack) return;
+      await new Promise((done) => setTimeout(done, AGAIN));
+    }
   }
 
   return {
@@ -96,6 +111,7 @@ export function openEvents(url, { opened, received, closed }) {
       const frame = JSON.parse(text);
       if (frame.send) post('/api/messages', frame.send).then((answer) => tell(batch(answer)), () => end(1006));
       else if (frame.typing) post('/api/typing', frame.typing).catch(() => {}); // It is not worth more.
+      else if (frame.activity) tellPresent(frame.activity);
       else if (frame.ping && slow) fetch(`${base}/healthz`, { signal: stop.signal }).then(() => tell(batch()), () => {});
       return true;
     },
