@@ -86,6 +86,12 @@ export class Search {
 const BEFORE = 40; // characters shown before the first hit
 const LENGTH = 180;
 
+// wordAt returns where the next word begins, if that is not far from at and before the hit.
+function wordAt(content, at, hit) {
+  const gap = /\s+/.exec(content.slice(at, Math.min(at + 20, hit)));
+  return gap ? at + gap.index + gap[0].length : at;
+}
+
 /**
  * snippet cuts a message to what is around its first mark: parts {text, hit}, where
  * marks are pairs of begin and end in the content.
@@ -95,7 +101,7 @@ export function snippet(content, marks) {
   const first = good[0]?.[0] ?? 0;
   // Not within a surrogate pair: half of one is no character.
   const whole = (i) => (i > 0 && i < content.length && /[\udc00-\udfff]/.test(content[i]) ? i - 1 : i);
-  const from = first > BEFORE * 1.5 ? whole(first - BEFORE) : 0;
+  const from = first > BEFORE * 1.5 ? wordAt(content, whole(first - BEFORE), first) : 0;
   const end = whole(Math.min(content.length, from + LENGTH));
   const parts = [];
   let at = from;

@@ -8,6 +8,7 @@ import { Avatar, Icon, Logo, RoomMark } from './parts.js';
 
 const MANY = 8; // people from whom on there is a filter
 const DRAWN = 300; // people in the list at once
+const ALPHABET = new Intl.Collator(undefined, { numeric: true }); // guest 2 before guest 10
 
 function Badge({ talk }) {
   const { unread: count, unreadMore: more } = talk;
@@ -51,7 +52,7 @@ function People({ chat, pick }) {
   const wanted = filter.normalize('NFC').trim();
   const fold = (name) => name.normalize('NFKC').toLocaleLowerCase();
   const known = wanted === '' ? chat.online : new Set([...chat.online, ...chat.people.found]);
-  const all = [...known].filter((name) => name !== chat.me).sort((a, b) => a.localeCompare(b));
+  const all = [...known].filter((name) => name !== chat.me).sort(ALPHABET.compare);
   const found = wanted === '' ? all : all.filter((name) => fold(name).includes(fold(wanted)));
   const exact = found.some((name) => fold(name) === fold(wanted)) || fold(wanted) === fold(chat.me);
   const write = wanted !== '' && !exact && nameProblem(wanted) === '';
