@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"burrow/internal/babble"
 	"burrow/store"
 	"burrow/store/storetest"
 )
@@ -25,36 +25,6 @@ func scale(tb testing.TB) int {
 		}
 	}
 	return n
-}
-
-// vocabulary makes up words; a few are said often and most are not, as in any language.
-type vocabulary struct {
-	words []string
-	rng   *rand.Rand
-	zipf  *rand.Zipf
-}
-
-func newVocabulary() *vocabulary {
-	v := &vocabulary{rng: rand.New(rand.NewPCG(1, 2)), words: make([]string, 50_001)}
-	v.zipf = rand.NewZipf(v.rng, 1.1, 5, uint64(len(v.words)-1))
-	// Letters begin words as often as they do in English.
-	const first = "ttttttttaaaaaaawwwwwsssssooooiiiihhhhcccbbbppfffmmmddlrgneyujkvqz"
-	for i := range v.words {
-		w := []byte{first[v.rng.IntN(len(first))]}
-		for len(w) < 2+v.rng.IntN(3)+i%7 {
-			w = append(w, byte('a'+v.rng.IntN(26)))
-		}
-		v.words[i] = string(w)
-	}
-	return v
-}
-
-func (v *vocabulary) sentence() string {
-	said := make([]string, 3+v.rng.IntN(14))
-	for i := range said {
-		said[i] = v.words[v.zipf.Uint64()]
-	}
-	return strings.Join(said, " ")
 }
 
 // archiveOf fills a database with n messages as the archive does, and returns its directory.
@@ -104,9 +74,9 @@ func appendAll(tb testing.TB, s *store.Store, n int, said func() string) {
 // BenchmarkScale measures an archive of a million messages: how long opening takes before and
 // after they are indexed, indexing them, a page, and searches of all sorts.
 func BenchmarkScale(b *testing.B) {
-	v := newVocabulary()
+	v := babble.New()
 	n := scale(b)
-	dir := archiveOf(b, n, v.sentence)
+	dir := archiveOf(b, n, v.Sentence)
 	s := open(b, store.Config{DataDir: dir})
 	start := time.Now()
 	hits, err := s.Search(b.Context(), store.SearchQuery{Text: "x", Limit: 1})
@@ -152,12 +122,12 @@ func BenchmarkScale(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	anywhere := func() string { return between(oldest[0].GetId(), newest[0].GetId(), v.rng) }
+	anywhere := func() string { return between(oldest[0].GetId(), newest[0].GetId(), v.Rand) }
 	measure("page=50", func(int) error {
 		_, _, err := s.Page(b.Context(), store.Query{Limit: 50, Before: anywhere()})
 		return err
 	})
-	word := func() string { return v.words[v.zipf.Uint64()] }
+	word := v.Word
 	for _, tt := range []struct {
 		name string
 		text func() string
@@ -166,15 +136,15 @@ func BenchmarkScale(b *testing.B) {
 		{"words=2", func() string { return word() + " " + word() }},
 		{"words=4", func() string { return word() + " " + word() + " " + word() + " " + word() }},
 		{"phrase", func() string { return `"` + word() + " " + word() + `"` }},
-		{"commonest", func() string { return v.words[0] + " " + v.words[1] }},
+		{"commonest", func() string { return v.Words[0] + " " + v.Words[1] }},
 		{"beginning=2", func() string { return (word() + "ab")[:2] }},
 		{"beginning=3", func() string { return (word() + "abc")[:3] }},
-		{"nothing", func() string { return v.words[0] + " nosuchword" }},
+		{"nothing", func() string { return v.Words[0] + " nosuchword" }},
 	} {
 		for name, user := range map[string]string{"everyone": "", "alice": "alice"} {
 			measure("search/"+tt.name+"/"+name, func(int) error {
 				q := store.SearchQuery{Text: tt.text(), Limit: 20, User: user}
-				if v.rng.IntN(2) == 0 {
+				if v.Rand.IntN(2) == 0 {
 					q.Before = anywhere()
 				}
 				_, err := s.Search(b.Context(), q)

@@ -15,6 +15,7 @@ type bench struct {
 	binary  string
 	dir     string // Holds the server that was built; empty: none was.
 	restore func() error
+	million string             // Holds an archive of a million messages; empty: it was not needed yet.
 	brokers map[string]*broker // By driver; started when they are needed.
 	log     io.Writer
 }
@@ -44,6 +45,9 @@ func (b *bench) close() {
 	}
 	if b.dir != "" {
 		_ = os.RemoveAll(b.dir) // Only a copy of what can be built again.
+	}
+	if b.million != "" && b.million != b.opts.archive {
+		_ = os.RemoveAll(b.million) // The same.
 	}
 }
 

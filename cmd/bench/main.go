@@ -42,6 +42,7 @@ type options struct {
 	only    *regexp.Regexp
 	docs    string // The directory whose performance.md and .json are brought up to date.
 	repeats int
+	archive string // The directory that keeps the archive of a million messages; empty: it is made anew.
 }
 
 // run is the program: it returns the exit code, 0 if everything arrived as promised, 1
@@ -121,6 +122,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.json, "json", "", "write the results to this `file` as JSON; - is the standard output")
 	f.BoolVar(&o.cases, "cases", false, "run the cases of docs/performance.md; -conns and the like do not count then")
 	f.StringVar(&only, "only", "", "with -cases: only those whose name matches this `pattern`")
+	f.StringVar(&o.archive, "million", "", "with -cases: keep the archive of a million messages in this `directory`, or use the one that is there")
 	f.IntVar(&o.repeats, "repeat", 1, "measure this often, each time with a new server; medians are shown")
 	if err := f.Parse(args); err != nil {
 		return o, err

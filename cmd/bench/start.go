@@ -85,8 +85,11 @@ func startAndAsk(ctx context.Context, b *bench, cfg serverConfig) (*server, time
 }
 
 // askPage gets the page of the server at addr.
-func askPage(ctx context.Context, addr string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+func askPage(ctx context.Context, addr string) error { return askFor(ctx, addr, "/") }
+
+// askFor gets something from the server at addr, to the end.
+func askFor(ctx context.Context, addr, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
 		return err
 	}
