@@ -41,6 +41,9 @@ func TestPage(t *testing.T) {
 	t.Run("hostile", func(t *testing.T) { hostile(t, browser) })
 	t.Run("keyboard", func(t *testing.T) { keyboard(t, browser) })
 	t.Run("everyone", func(t *testing.T) { everyone(t, browser) })
+	t.Run("load", func(t *testing.T) { load(t, browser) })
+	t.Run("failed", func(t *testing.T) { failed(t, browser) })
+	t.Run("many", func(t *testing.T) { many(t, browser) })
 	t.Run("resume", func(t *testing.T) { resume(t, browser) })
 	t.Run("restart", func(t *testing.T) {
 		for _, b := range []*broker{memory, embedded} {

@@ -32,12 +32,15 @@ export function merge(list, incoming) {
   return { list: next, added };
 }
 
-/** clean is the text as the server keeps it: without white space around it. */
+// Control characters, as terminals put them into what is copied there. The server refuses them.
+const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u0084\u0086-\u009f]/g;
+
+/** clean is the text as the server keeps it: without white space around it, nor control characters. */
 export function clean(text) {
   // Half an emoji (a lone surrogate) is not valid UTF-8; the server would get a
   // replacement character and its echo would never match.
   const whole = text.toWellFormed ? text.toWellFormed() : text;
-  return whole.replace(/^[\s\u0085]+|[\s\u0085]+$/g, '');
+  return whole.replace(/\r\n?|\u0085/g, '\n').replace(CONTROL, '').replace(/^\s+|\s+$/g, '');
 }
 
 /**

@@ -4,6 +4,7 @@ const TYPED = 250; // ms without a key before the server is asked
 const PAGE = 30; // hits asked for at a time
 const BEHIND = 2_000; // ms before a server that has not searched everything is asked again
 const TRIES = 5;
+const REFUSED = 'That cannot be searched for. Try up to 32 words, or symbols.'; // the server's reason is for programs
 
 /**
  * Search is `query`, the `hits` ({…message, marks}, the newest first) and how it goes.
@@ -71,7 +72,7 @@ export class Search {
       if (first && this.behind > 0 && again < TRIES) this.timer = setTimeout(() => this.load(again + 1), BEHIND);
     } catch (err) {
       if (turn !== this.turn) return;
-      this.trouble = err.message;
+      this.trouble = err.status === 400 ? REFUSED : err.message;
     }
     this.loading = false;
     this.changed();

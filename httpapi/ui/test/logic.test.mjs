@@ -37,6 +37,7 @@ test('talkOf finds the talk of a message', () => {
 
 test('clean trims what the server trims', () => {
   assert.equal(clean('\u00a0 a\nb \u0085\n'), 'a\nb');
+  assert.equal(clean('\u001b[31ma\tb\r\nc\u0000\u007f\u009b\u0085d'), '[31ma\tb\nc\nd', 'and leaves out what it refuses');
 });
 
 test('reconnectDelay doubles up to 30 s, half of it random', () => {
