@@ -195,6 +195,7 @@ type Config struct {
 	Auth      Auth      `toml:"-"` // Required.
 	Archive   Archive   `toml:"-"` // Nil: there is only the memory of this node.
 	Search    Searcher  `toml:"-"` // Nil: there is no search.
+	Talks     Talker    `toml:"-"` // Nil: private talks are not listed.
 	Refs      Refs      `toml:"-"` // Nil: this node remembers the latest ones, until it ends.
 	Presence  Presence  `toml:"-"` // Nil: nobody is told.
 	Letters   Letters   `toml:"-"` // Nil: there is no admin API.

@@ -93,14 +93,11 @@ func (s *Server) search(c echo.Context) error {
 	if s.cfg.Search == nil {
 		return unavailable("there is no archive to search here", nil)
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), searchTimeout)
-	defer cancel()
-	select {
-	case s.searching <- struct{}{}:
-		defer func() { <-s.searching }()
-	case <-ctx.Done():
-		return unavailable("too many others search at the moment; try again", ctx.Err())
+	ctx, done, err := s.searchTurn(c)
+	if err != nil {
+		return err
 	}
+	defer done()
 	hits, err := s.cfg.Search.Search(ctx, q)
 	switch {
 	case errors.Is(err, ErrBadSearch):
@@ -109,6 +106,18 @@ func (s *Server) search(c echo.Context) error {
 		return unavailable("the search took too long, or the archive does not answer; try again with longer words", err)
 	}
 	return writeJSON(c, http.StatusOK, newSearchPage(hits))
+}
+
+// searchTurn waits for the turn to search, which ends with done. Until then there is ctx.
+func (s *Server) searchTurn(c echo.Context) (ctx context.Context, done func(), err error) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), searchTimeout)
+	select {
+	case s.searching <- struct{}{}:
+		return ctx, func() { <-s.searching; cancel() }, nil
+	case <-ctx.Done():
+		defer cancel()
+		return nil, nil, unavailable("too many others search at the moment; try again", ctx.Err())
+	}
 }
 
 func newSearchPage(hits SearchHits) searchPage {

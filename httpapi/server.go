@@ -165,6 +165,7 @@ func (s *Server) handler() http.Handler {
 		{[]string{http.MethodPost}, "/api/activity", s.postActivity},
 		{[]string{http.MethodGet}, "/api/history", s.history},
 		{[]string{http.MethodGet}, "/api/search", s.search},
+		{[]string{http.MethodGet}, "/api/conversations", s.conversations},
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},
 		{[]string{http.MethodPost}, "/api/session", s.signIn},
 		{[]string{http.MethodGet}, "/api/users", s.users},

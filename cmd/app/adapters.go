@@ -72,6 +72,11 @@ func (a archive) Search(ctx context.Context, q httpapi.SearchQuery) (httpapi.Sea
 	return hits, err
 }
 
+// Talks lists the private talks of user.
+func (a archive) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+	return a.store.Talks(ctx, user, limit)
+}
+
 // presenceEvents publishes what the tracker has to say.
 type presenceEvents struct {
 	router *router.Router

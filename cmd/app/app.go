@@ -126,6 +126,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		LoginURL:       cfg.Auth.JWT.LoginURL,
 		Archive:        archive{n.store},
 		Search:         archive{n.store},
+		Talks:          archive{n.store},
 		Refs:           n.store,
 		Presence:       n.online,
 		Letters:        n.desk,

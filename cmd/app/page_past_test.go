@@ -106,9 +106,16 @@ func search(t *testing.T, browser context.Context) {
 		said{time.Now().Add(-time.Hour), "bob", "carol", "a zebra that is no business of alice"})
 	in.remember(t, messages)
 	addr := in.start(t).addr
+	carol := signIn(t, addr, "carol")
+	eventually(t, patience, "everything can be found", func() bool { _, behind := carol.search(addr, "x", ""); return behind == 0 })
 	p := openTab(t, browser, addr)
 	p.signIn("alice")
 	p.hears("line 399")
+	// Bob has written to her before she came here for the first time.
+	p.shows(hook("talk", user("bob")) + " " + hook("last"))
+	if n := p.count(hook("unread")); n > 0 {
+		t.Error("what was said before the first visit is unread")
+	}
 
 	p.press("k", chromedp.ModifierCtrl)
 	p.shows(hook("search-input"))
@@ -148,6 +155,22 @@ func search(t *testing.T, browser context.Context) {
 		p.typeIn(hook("search-input"), q)
 		p.await("an answer to "+q, "(s => !s.includes('Searching') && (s !== '' || document.querySelector("+quote(hook("search-trouble"))+")))(document.querySelector("+quote(hook("search-status"))+").textContent)")
 	}
+	// Dave does while the page is closed.
+	p.do(chromedp.Navigate("about:blank"))
+	dave := signIn(t, addr, "dave")
+	dave.dial(addr).send("alice", "we have not met")
+	eventually(t, patience, "it can be found", func() bool { found, _ := dave.search(addr, "met", ""); return len(found) == 1 })
+	p.do(chromedp.Navigate("http://" + addr + "/"))
+	p.shows(hook("talk", user("dave")) + " " + hook("unread"))
+	p.shows(hook("talk", user("bob")) + " " + hook("last"))
+	if n := p.count(hook("unread")); n != 1 {
+		t.Errorf("%d talks are unread, want that with dave", n)
+	}
+	p.click(hook("talk", user("dave")))
+	p.reads("we have not met")
+
+	p.click(hook("find"))
+	p.shows(hook("search-input"))
 	p.press("Escape")
 	p.await("the search is closed, and one can write", "!document.querySelector("+quote(hook("search"))+") && "+focused(hook("composer")))
 	p.quiet("400")

@@ -4,7 +4,7 @@
 import { Attention } from './attention/attention.js';
 import { chime, notify } from './attention/desktop.js';
 import { Idle } from './attention/idle.js';
-import { ApiError, findUsers, getHistory, getSession, postSession, search } from './connection/api.js';
+import { ApiError, findUsers, getConversations, getHistory, getSession, postSession, search } from './connection/api.js';
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
 import { Memory } from './lib/memory.js';
@@ -117,6 +117,7 @@ const app = {
       reconnect: () => connection.reconnect(),
       history: (page) => getHistory({ ...page, clientId: name }),
       findUsers: (page) => findUsers({ ...page, clientId: name }),
+      conversations: () => getConversations({ clientId: name }),
       find: (page) => search({ ...page, clientId: name }),
       visible: () => document.visibilityState === 'visible',
       memory,

@@ -271,3 +271,55 @@ var Texts = []string{
 	strings.Repeat("a", 1024), strings.Repeat("é", 512), strings.Repeat("日", 30), strings.Repeat("日", 341), strings.Repeat("🎉", 256), strings.Repeat(`"`, 1024),
 	strings.Repeat("(", 1024), strings.Repeat("a ", 32), strings.Repeat("a ", 512), strings.Repeat("x", 10<<10), strings.Repeat("🎉", 2560),
 }
+
+func talks(t *testing.T, open Open) {
+	s := start(t, open, t.TempDir())
+	for _, m := range [][3]string{
+		{"alice", "", "to all"}, {"bob", "alice", "first"}, {"alice", "carol", "1"}, {"carol", "bob", "of others"},
+		{"alice", "alice", "a note"}, {"al", "ice", "…"}, {"carol", "alice", "🎉"}, {"dave", "alice", "..."}, {"alice", "bob", "latest"},
+		{"alice bob", "alice\" NOT", "hostile"},
+	} {
+		if err := s.Append(t.Context(), NewMessage(m[0], m[1], m[2])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Indexed(t, s)
+	for user, want := range map[string][]string{
+		"alice":       {"latest", "...", "🎉", "a note"},
+		"bob":         {"latest", "of others"},
+		"carol":       {"🎉", "of others"},
+		"alice\" NOT": {"hostile"},
+		"Alice":       nil, // Names are what they are.
+		"nobody":      nil,
+	} {
+		for _, limit := range []int{100, 2, 1} {
+			last, err := s.Talks(t.Context(), user, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, m := range last {
+				got = append(got, m.GetContent())
+			}
+			if want := want[:min(limit, len(want))]; !slices.Equal(got, want) {
+				t.Errorf("%d talks of %s: got %q, want %q", limit, user, got, want)
+			}
+		}
+	}
+	for i := range store.MaxTalks + 20 {
+		if err := s.Append(t.Context(), NewMessage(fmt.Sprint("guest ", i), "erin", "hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Indexed(t, s)
+	last, err := s.Talks(t.Context(), "erin", 1000)
+	if err != nil || len(last) != store.MaxTalks {
+		t.Errorf("got %d talks, %v, want %d", len(last), err, store.MaxTalks)
+	}
+	for _, limit := range []int{0, -1} {
+		_, err := s.Talks(t.Context(), "alice", limit)
+		wantErr(t, err, store.ErrInvalid)
+	}
+	_, err = s.Talks(t.Context(), "", 1)
+	wantErr(t, err, store.ErrInvalid)
+}

@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		{"SearchMarksWhatItFound", searchMarks},
 		{"SearchPagesNeitherSkipNorRepeat", searchPages},
 		{"SearchShowsNobodyElsesTalk", searchPrivate},
+		{"TalksAreOnesOwn", talks},
 		{"AnyTextIsSearchedOrRefused", searchAnything},
 		{"NameHasOneHolder", claims},
 		{"ClaimsEnd", claimsEnd},

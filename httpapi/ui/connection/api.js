@@ -75,6 +75,13 @@ export function search({ q, before = '', talk = null, limit = 30, clientId = '' 
   return call(`/api/search?${query}`);
 }
 
+/** getConversations returns {conversations: [{with, message}]}: the private talks of clientId in the archive, newest first. */
+export function getConversations({ clientId = '' }) {
+  const query = new URLSearchParams({ limit: '50' });
+  if (clientId) query.set('client_id', clientId);
+  return call(`/api/conversations?${query}`);
+}
+
 /** findUsers returns {users: [{name, away}], found, total}: who is online and has q in the name. */
 export function findUsers({ q, limit = 50, clientId = '' }) {
   const query = new URLSearchParams({ q, limit: String(limit) });

@@ -25,6 +25,7 @@ const alone = { on: {}, tell: () => {} };
  * Chat of the person `me`.
  *   send(text) -> bool, reconnect()    the connection
  *   history({before, after, talk, limit})  a page of the archive, as api.getHistory
+ *   conversations()                    the private talks of the archive, as api.getConversations
  *   find({q, before, talk, limit})     a page of hits, as api.search
  *   findUsers({q})                     names, as api.findUsers
  *   visible() -> bool                  whether the person can see the page
@@ -34,8 +35,8 @@ const alone = { on: {}, tell: () => {} };
  *   changed()                          something is different; may come often
  */
 export class Chat {
-  constructor({ me, send, reconnect = () => {}, history, find, findUsers, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
-    Object.assign(this, { me, send, history, visible, memory, arrived, changed });
+  constructor({ me, send, reconnect = () => {}, history, conversations, find, findUsers, visible = () => true, memory = forgetful, tabs = alone, keep, arrived = () => {}, changed = () => {} }) {
+    Object.assign(this, { me, send, history, conversations, visible, memory, arrived, changed });
     const told = () => this.changed();
     this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: told });
     this.people = new People({ me, changed: told, findUsers });
@@ -147,10 +148,11 @@ export class Chat {
   // since the last visit is.
   begin() {
     const room = this.talks.get(ROOM);
-    if (!this.read.has(ROOM) && room.messages.length > 0) this.read.advance(ROOM, room.messages.at(-1).id);
+    const first = !this.read.has(ROOM);
+    if (first && room.messages.length > 0) this.read.advance(ROOM, room.messages.at(-1).id);
     for (const key of this.talks.keys()) this.recount(key);
     this.seen();
-    recall(this);
+    recall(this, first);
   }
 
   tellCaughtUp() {

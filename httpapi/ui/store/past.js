@@ -73,12 +73,28 @@ export async function fillGap(chat, key, after, before) {
   chat.changed();
 }
 
+// discover returns with whom there are private talks in the archive, the latest first,
+// and adds them to the list: others may have begun one while nobody was here.
+async function discover(chat) {
+  try {
+    const { conversations } = await chat.conversations();
+    if (chat.stopped) return [];
+    const keys = conversations.map((c) => c.with).filter((key) => typeof key === 'string' && key !== '');
+    for (const key of keys) chat.talk(key);
+    return keys;
+  } catch {
+    return []; // those that the browser remembers are there
+  }
+}
+
 /**
  * recall fetches the last messages of the private talks of earlier visits: what the
- * list shows of them, and what has come since.
+ * list shows of them, and what has come since. What was said before the first visit
+ * with this browser is not unread.
  */
-export async function recall(chat) {
-  const keys = [...chat.talks.keys()].filter((key) => key !== '' && chat.talks.get(key).messages.length === 0);
+export async function recall(chat, first = false) {
+  const found = await discover(chat);
+  const keys = [...new Set([...found, ...chat.talks.keys()])].filter((key) => key !== '' && chat.talks.get(key).messages.length === 0);
   for (const key of keys.slice(0, RECALLED)) {
     const talk = chat.talks.get(key);
     if (talk.loading || talk.hasMore !== null) continue; // it was opened meanwhile
@@ -88,6 +104,7 @@ export async function recall(chat) {
       if (talk.hasMore !== null) continue;
       talk.hasMore = Boolean(page.has_more);
       chat.take(key, page.messages ?? [], { live: false });
+      if (first && talk.messages.length > 0 && !chat.read.has(key)) chat.read.advance(key, talk.messages.at(-1).id);
       chat.recount(key);
     } catch {
       return; // it is fetched when it is opened

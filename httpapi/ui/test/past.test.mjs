@@ -125,3 +125,23 @@ test('a hole with nothing after it is tried again until it is filled', async () 
   await settled();
   assert.deepEqual(w.ids(), range(1, 10));
 });
+
+const begun = async () => ({ conversations: [{ with: 'bob', message: {} }, { with: '', message: {} }, { with: 7 }] });
+
+test('private talks that others began while the page was closed are listed, and unread', async () => {
+  const w = setup({ direct: [msg(1, 'bob', 'hi', 'me')], conversations: begun, remembered: { talks: ['carol'], read: { '': id(0) } } });
+  await settled();
+  assert.deepEqual(w.chat.privateTalks.map((t) => t.key).sort(), ['bob', 'carol']);
+  assert.equal(w.chat.talks.get('bob').unread, 1);
+  assert.equal(w.asked[0].talk, 'bob', 'the latest is fetched first');
+});
+
+test('what was said before the first visit is listed but not unread; a server that does not tell is no trouble', async () => {
+  const w = setup({ room: [msg(1)], direct: [msg(2, 'bob', 'hi', 'me')], conversations: begun, open: false });
+  w.open([msg(1)]);
+  await settled();
+  assert.deepEqual(w.chat.privateTalks.map((t) => [t.key, t.unread]), [['bob', 0]]);
+  const down = setup({ conversations: async () => { throw new Error('down'); }, remembered: { talks: ['carol'] } });
+  await settled();
+  assert.deepEqual(down.chat.privateTalks.map((t) => t.key), ['carol']);
+});

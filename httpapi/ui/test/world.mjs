@@ -29,6 +29,7 @@ export function setup({ room = [], direct = [], open = true, remembered = {}, ta
     memory: { get: (name, otherwise) => world.remembered.get(name) ?? otherwise, set: (name, value) => world.remembered.set(name, value) },
     tabs,
     arrived: (m) => world.arrived.push(m.content),
+    conversations: async () => ({ conversations: [] }),
     history: async ({ before = '', after = '', talk, limit }) => {
       world.asked.push(after === '' ? { before, talk } : { after, talk });
       if (world.broken) throw new Error('down');

@@ -1,0 +1,78 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"burrow/gen/chat"
+)
+
+const (
+	defaultTalks = 50
+	maxTalks     = 100
+)
+
+// Talker knows the private talks of the archive.
+type Talker interface {
+	// Talks returns the latest message of each of up to limit private talks of user, the
+	// latest first.
+	Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error)
+}
+
+// conversationsPage is the answer of /api/conversations.
+type conversationsPage struct {
+	Conversations []conversation `json:"conversations"`
+}
+
+// conversation is a private talk with somebody, and the latest message of it.
+type conversation struct {
+	With    string     `json:"with"`
+	Message *chatFrame `json:"message"`
+}
+
+// conversations answers with the private talks of the one who asks.
+func (s *Server) conversations(c echo.Context) error {
+	params := c.QueryParams()
+	me, err := s.reader(c, params)
+	if err != nil {
+		return err
+	}
+	if me == "" {
+		return errInvalidClientID // Open mode, and the client did not say who it is.
+	}
+	limit := defaultTalks
+	if raw := params.Get("limit"); raw != "" {
+		if limit, err = strconv.Atoi(raw); err != nil || limit < 1 || limit > maxTalks {
+			return badRequest(fmt.Sprintf("limit must be a number from 1 to %d", maxTalks))
+		}
+	}
+	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {
+		return s.tooMany("searches", wait)
+	}
+	if s.cfg.Talks == nil {
+		return unavailable("there is no archive of private talks here", nil)
+	}
+	ctx, done, err := s.searchTurn(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	last, err := s.cfg.Talks.Talks(ctx, me, limit)
+	if err != nil {
+		return unavailable("the archive does not answer; try again", err)
+	}
+	page, now := conversationsPage{Conversations: []conversation{}}, time.Now()
+	for _, msg := range last {
+		with := msg.GetSender()
+		if with == me {
+			with = msg.GetToUser()
+		}
+		page.Conversations = append(page.Conversations, conversation{with, newChatFrame(msg, now)})
+	}
+	return writeJSON(c, http.StatusOK, page)
+}

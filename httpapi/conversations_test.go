@@ -1,0 +1,75 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"burrow/gen/chat"
+	"burrow/httpapi"
+)
+
+type fakeTalker func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error)
+
+func (f fakeTalker) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+	return f(ctx, user, limit)
+}
+
+func TestConversationsAreOnesOwn(t *testing.T) {
+	asked, limits := []string{}, []int{}
+	var broken error
+	n := start(t, func(c *httpapi.Config) {
+		c.Talks = fakeTalker(func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+			if _, bounded := ctx.Deadline(); !bounded {
+				t.Error("the archive may take as long as it likes")
+			}
+			asked, limits = append(asked, user), append(limits, limit)
+			return []*chat.ChatMessage{
+				{Id: id(3), Sender: "bob", ToUser: user, Content: "<b>hi</b>"}, {Id: id(2), Sender: user, ToUser: "carol", Content: "you?"},
+				{Id: id(1), Sender: user, ToUser: user, Content: "a note"},
+			}, broken
+		})
+	})
+	cookie := n.guest("alice", "bob")
+	ask := func(query string, status int, headers ...string) (page struct {
+		Conversations []struct {
+			With    string
+			Message struct{ ID, Content string }
+		}
+	}) {
+		t.Helper()
+		res, body := n.request(t, "GET", "/api/conversations"+query, "", headers...)
+		if err := json.Unmarshal([]byte(body), &page); err != nil || res.StatusCode != status {
+			t.Fatalf("%s: got %d %s, want %d", query, res.StatusCode, body, status)
+		}
+		return page
+	}
+	page := ask("", 200, cookie)
+	if c := page.Conversations; len(c) != 3 || c[0].With != "bob" || c[1].With != "carol" || c[2].With != "alice" || c[0].Message.ID != id(3) || c[0].Message.Content != "<b>hi</b>" {
+		t.Errorf("got %+v", c)
+	}
+	ask("?client_id=alice&limit=7", 200, cookie)
+	if len(asked) != 2 || asked[0] != "alice" || asked[1] != "alice" || limits[0] != 50 || limits[1] != 7 {
+		t.Errorf("asked for %q, %v", asked, limits)
+	}
+	ask("", 401)
+	ask("?client_id=alice", 401)
+	ask("?client_id=bob", 403, cookie)
+	ask("?limit=0", 400, cookie)
+	ask("?limit=101", 400, cookie)
+	ask("?limit=x", 400, cookie)
+	if len(asked) != 2 {
+		t.Errorf("the archive was asked for %q", asked)
+	}
+	broken = errors.New("disk")
+	ask("", 503, cookie)
+
+	open := start(t, nil)
+	if res, body := open.request(t, "GET", "/api/conversations", ""); res.StatusCode != 400 {
+		t.Errorf("nobody in particular: got %d %s", res.StatusCode, body)
+	}
+	if res, body := open.request(t, "GET", "/api/conversations?client_id=alice", ""); res.StatusCode != 503 {
+		t.Errorf("without an archive: got %d %s", res.StatusCode, body)
+	}
+}

@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"burrow/gen/chat"
+)
+
+// MaxTalks is the most talks that Talks returns.
+const MaxTalks = 100
+
+// Talks returns the latest message of each of user's private talks, up to limit of them, the talk
+// with the latest one first. It finds them by the index of words: see Search for how far that may be
+// behind. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+	last, err := s.talks(ctx, user, limit)
+	if err != nil {
+		return nil, fmt.Errorf("store: talks: %w", err)
+	}
+	return last, nil
+}
+
+func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, err error) {
+	if user == "" || limit < 1 {
+		return nil, fmt.Errorf("%w: talks of %q, at most %d", ErrInvalid, user, limit)
+	}
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+
+	limit = min(limit, MaxTalks)
+	match := `people : "` + personWord(user) + `"`
+	for place := int64(1<<63 - 1); len(last) < limit; {
+		// The newest one that is in no talk found so far, all of which are newer.
+		err := s.findPrivate.QueryRowContext(ctx, match, place).Scan(&place)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		msg, err := s.messageAt(ctx, place)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue // somebody has removed it by hand
+		}
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		if from, to := msg.GetSender(), msg.GetToUser(); to == "" || from != user && to != user {
+			continue // the index knows; but nobody's private talk hangs on an index
+		}
+		last = append(last, msg)
+		if peer := peerOf(msg, user); peer != user {
+			match += ` NOT people : "` + personWord(peer) + `"`
+			continue
+		}
+		// A talk with oneself has no other name to leave out: a phrase of the name twice is it.
+		match += ` NOT people : "` + personWord(user) + " " + personWord(user) + `"`
+	}
+	return last, nil
+}
+
+// peerOf returns whom user talks to in msg.
+func peerOf(msg *chat.ChatMessage, user string) string {
+	if msg.GetSender() == user {
+		return msg.GetToUser()
+	}
+	return msg.GetSender()
+}
