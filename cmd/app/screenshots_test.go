@@ -19,7 +19,10 @@ func TestScreenshots(t *testing.T) {
 	in := install(t, memory, "BURROW_STORE_ARCHIVE_PRIVATE=true")
 	in.remember(t, conversation(time.Now()))
 	addr := in.start(t).addr
-	for _, name := range []string{"Grace Hopper", "Edsger", "barbara", "Margaret", "linus.p", "Katherine"} {
+	reader := signIn(t, addr, "linus.p")
+	eventually(t, patience, "the private talks can be found", func() bool { _, behind := reader.search(addr, "x", ""); return behind == 0 })
+	reader.dial(addr)
+	for _, name := range []string{"Grace Hopper", "Edsger", "barbara", "Margaret", "Katherine"} {
 		signIn(t, addr, name).dial(addr)
 	}
 	browser := openBrowser(t)
@@ -27,12 +30,19 @@ func TestScreenshots(t *testing.T) {
 	p := openTab(t, browser, addr)
 	p.do(chromedp.EmulateViewport(1180, 760))
 	p.signIn("ada")
-	// Private talks of an earlier visit.
-	p.do(chromedp.Evaluate[chromedp.Void](`localStorage.setItem('burrow.talks.ada', '["Grace Hopper","Margaret","barbara"]'); localStorage.setItem('burrow.read.ada', localStorage.getItem('burrow.read.ada').replace('}', ',"Grace Hopper":"' + JSON.parse(localStorage.getItem('burrow.read.ada'))[''] + '","barbara":"' + JSON.parse(localStorage.getItem('burrow.read.ada'))[''] + '"}'))`))
+	for _, name := range []string{"Grace Hopper", "Margaret", "barbara"} {
+		p.shows(hook("talk", user(name)) + " " + hook("last"))
+	}
+	// This is not her first visit, and what Margaret has written is new.
+	p.do(chromedp.Evaluate[chromedp.Void](`(key => {
+		const { Margaret, ...read } = JSON.parse(localStorage.getItem(key));
+		localStorage.setItem(key, JSON.stringify(read));
+	})('burrow.read.ada')`))
 	p.do(chromedp.Reload())
 	p.shows(hook("user", user("barbara")))
 	p.shows(hook("talk", user("Margaret")) + " " + hook("unread"))
 	p.await("the newest message is there", "document.querySelector("+quote(hook("messages"))+").textContent.includes('ship it')")
+	p.await("all of it is drawn", "document.querySelectorAll("+quote(hook("last"))+").length === 4")
 	picture(p, filepath.Join(dir, "desktop-light.png"))
 	p.dark()
 	p.await("it is dark", "matchMedia('(prefers-color-scheme: dark)').matches")
@@ -64,7 +74,7 @@ func conversation(now time.Time) (all []said) {
 	say(time.Minute, "Grace Hopper", "…of course it is. Thank you, pushed.")
 	say(22*time.Minute, "barbara", "@ada could you look at the migration before lunch? It is short: https://example.org/changes/412")
 	say(90*time.Second, "ada", "Reading it now.")
-	say(6*time.Minute, "ada", "Two small remarks, otherwise it is fine. I like that it can be run twice.")
+	say(3*time.Minute, "ada", "Two small remarks, otherwise it is fine. I like that it can be run twice.")
 	say(2*time.Minute, "barbara", "Both done.")
 	say(9*time.Minute, "Margaret", "שלום לכולם, אני מצטרפת מהטלפון 👋")
 	say(time.Minute, "linus.p", "Hello Margaret! We are about to release.")

@@ -148,8 +148,9 @@ export class Chat {
   // since the last visit is.
   begin() {
     const room = this.talks.get(ROOM);
-    const first = !this.read.has(ROOM);
-    if (first && room.messages.length > 0) this.read.advance(ROOM, room.messages.at(-1).id);
+    const first = !this.read.has(ROOM) && !this.memory.get('visited', false); // a room may stay empty
+    this.memory.set('visited', true);
+    if (!this.read.has(ROOM) && room.messages.length > 0) this.read.advance(ROOM, room.messages.at(-1).id);
     for (const key of this.talks.keys()) this.recount(key);
     this.seen();
     recall(this, first);

@@ -141,6 +141,9 @@ test('what was said before the first visit is listed but not unread; a server th
   w.open([msg(1)]);
   await settled();
   assert.deepEqual(w.chat.privateTalks.map((t) => [t.key, t.unread]), [['bob', 0]]);
+  const again = setup({ direct: [msg(2, 'bob', 'hi', 'me')], conversations: begun, remembered: { visited: true } });
+  await settled();
+  assert.equal(again.chat.talks.get('bob').unread, 1, 'also where nobody has said anything in the room yet');
   const down = setup({ conversations: async () => { throw new Error('down'); }, remembered: { talks: ['carol'] } });
   await settled();
   assert.deepEqual(down.chat.privateTalks.map((t) => t.key), ['carol']);
