@@ -20,13 +20,14 @@ const (
 // Talker knows the private talks of the archive.
 type Talker interface {
 	// Talks returns the latest message of each of up to limit private talks of user, the
-	// latest first.
-	Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error)
+	// latest first, and how many messages of the archive, the latest, it did not look at yet.
+	Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error)
 }
 
 // conversationsPage is the answer of /api/conversations.
 type conversationsPage struct {
 	Conversations []conversation `json:"conversations"`
+	Behind        int            `json:"behind"` // As that of a search.
 }
 
 // conversation is a private talk with somebody, and the latest message of it.
@@ -62,11 +63,11 @@ func (s *Server) conversations(c echo.Context) error {
 		return err
 	}
 	defer done()
-	last, err := s.cfg.Talks.Talks(ctx, me, limit)
+	last, behind, err := s.cfg.Talks.Talks(ctx, me, limit)
 	if err != nil {
 		return unavailable("the archive does not answer; try again", err)
 	}
-	page, now := conversationsPage{Conversations: []conversation{}}, time.Now()
+	page, now := conversationsPage{Conversations: []conversation{}, Behind: behind}, time.Now()
 	for _, msg := range last {
 		with := msg.GetSender()
 		if with == me {

@@ -10,9 +10,9 @@ import (
 	"burrow/httpapi"
 )
 
-type fakeTalker func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error)
+type fakeTalker func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error)
 
-func (f fakeTalker) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+func (f fakeTalker) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error) {
 	return f(ctx, user, limit)
 }
 
@@ -20,7 +20,7 @@ func TestConversationsAreOnesOwn(t *testing.T) {
 	asked, limits := []string{}, []int{}
 	var broken error
 	n := start(t, func(c *httpapi.Config) {
-		c.Talks = fakeTalker(func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+		c.Talks = fakeTalker(func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("the archive may take as long as it likes")
 			}
@@ -28,7 +28,7 @@ func TestConversationsAreOnesOwn(t *testing.T) {
 			return []*chat.ChatMessage{
 				{Id: id(3), Sender: "bob", ToUser: user, Content: "<b>hi</b>"}, {Id: id(2), Sender: user, ToUser: "carol", Content: "you?"},
 				{Id: id(1), Sender: user, ToUser: user, Content: "a note"},
-			}, broken
+			}, 5, broken
 		})
 	})
 	cookie := n.guest("alice", "bob")
@@ -37,6 +37,7 @@ func TestConversationsAreOnesOwn(t *testing.T) {
 			With    string
 			Message struct{ ID, Content string }
 		}
+		Behind int
 	}) {
 		t.Helper()
 		res, body := n.request(t, "GET", "/api/conversations"+query, "", headers...)
@@ -46,7 +47,7 @@ func TestConversationsAreOnesOwn(t *testing.T) {
 		return page
 	}
 	page := ask("", 200, cookie)
-	if c := page.Conversations; len(c) != 3 || c[0].With != "bob" || c[1].With != "carol" || c[2].With != "alice" || c[0].Message.ID != id(3) || c[0].Message.Content != "<b>hi</b>" {
+	if c := page.Conversations; page.Behind != 5 || len(c) != 3 || c[0].With != "bob" || c[1].With != "carol" || c[2].With != "alice" || c[0].Message.ID != id(3) || c[0].Message.Content != "<b>hi</b>" {
 		t.Errorf("got %+v", c)
 	}
 	ask("?client_id=alice&limit=7", 200, cookie)

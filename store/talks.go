@@ -13,25 +13,31 @@ import (
 const MaxTalks = 100
 
 // Talks returns the latest message of each of user's private talks, up to limit of them, the talk
-// with the latest one first. It finds them by the index of words: see Search for how far that may be
-// behind. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
-func (s *Store) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
-	last, err := s.talks(ctx, user, limit)
-	if err != nil {
-		return nil, fmt.Errorf("store: talks: %w", err)
+// with the latest one first. It finds them by the index of words, which may be behind by as many
+// messages as it says: see Hits. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
+	if last, behind, err = s.talks(ctx, user, limit); err != nil {
+		return nil, 0, fmt.Errorf("store: talks: %w", err)
 	}
-	return last, nil
+	return last, behind, nil
 }
 
-func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, err error) {
+func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
 	if user == "" || limit < 1 {
-		return nil, fmt.Errorf("%w: talks of %q, at most %d", ErrInvalid, user, limit)
+		return nil, 0, fmt.Errorf("%w: talks of %q, at most %d", ErrInvalid, user, limit)
 	}
 	if err := s.enter(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer s.leave()
 
+	// First, lest something be missing that came to the index meanwhile.
+	if err := s.behind.QueryRowContext(ctx).Scan(&behind); err != nil {
+		return nil, 0, s.explain(err)
+	}
+	if behind > 0 {
+		s.wakeIndexer() // who archived it may have died before
+	}
 	limit = min(limit, MaxTalks)
 	match := `people : "` + personWord(user) + `"`
 	for place := int64(1<<63 - 1); len(last) < limit; {
@@ -41,14 +47,14 @@ func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat
 			break
 		}
 		if err != nil {
-			return nil, s.explain(err)
+			return nil, 0, s.explain(err)
 		}
 		msg, err := s.messageAt(ctx, place)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue // somebody has removed it by hand
 		}
 		if err != nil {
-			return nil, s.explain(err)
+			return nil, 0, s.explain(err)
 		}
 		if from, to := msg.GetSender(), msg.GetToUser(); to == "" || from != user && to != user {
 			continue // the index knows; but nobody's private talk hangs on an index
@@ -61,7 +67,7 @@ func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat
 		// A talk with oneself has no other name to leave out: a phrase of the name twice is it.
 		match += ` NOT people : "` + personWord(user) + " " + personWord(user) + `"`
 	}
-	return last, nil
+	return last, behind, nil
 }
 
 // peerOf returns whom user talks to in msg.

@@ -73,7 +73,7 @@ func (a archive) Search(ctx context.Context, q httpapi.SearchQuery) (httpapi.Sea
 }
 
 // Talks lists the private talks of user.
-func (a archive) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, error) {
+func (a archive) Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
 	return a.store.Talks(ctx, user, limit)
 }
 

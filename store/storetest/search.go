@@ -293,9 +293,9 @@ func talks(t *testing.T, open Open) {
 		"nobody":      nil,
 	} {
 		for _, limit := range []int{100, 2, 1} {
-			last, err := s.Talks(t.Context(), user, limit)
-			if err != nil {
-				t.Fatal(err)
+			last, behind, err := s.Talks(t.Context(), user, limit)
+			if err != nil || behind != 0 {
+				t.Fatal(behind, err)
 			}
 			var got []string
 			for _, m := range last {
@@ -312,14 +312,14 @@ func talks(t *testing.T, open Open) {
 		}
 	}
 	Indexed(t, s)
-	last, err := s.Talks(t.Context(), "erin", 1000)
+	last, _, err := s.Talks(t.Context(), "erin", 1000)
 	if err != nil || len(last) != store.MaxTalks {
 		t.Errorf("got %d talks, %v, want %d", len(last), err, store.MaxTalks)
 	}
 	for _, limit := range []int{0, -1} {
-		_, err := s.Talks(t.Context(), "alice", limit)
+		_, _, err := s.Talks(t.Context(), "alice", limit)
 		wantErr(t, err, store.ErrInvalid)
 	}
-	_, err = s.Talks(t.Context(), "", 1)
+	_, _, err = s.Talks(t.Context(), "", 1)
 	wantErr(t, err, store.ErrInvalid)
 }

@@ -6,6 +6,7 @@ const PAGE = 100; // messages asked for at a time
 const AGAIN = 5_000; // ms before a gap is tried again
 const RECALLED = 20; // private talks whose last messages are fetched at first
 const RECALL = 30; // messages of each
+const BEHIND = 2_000; // ms before a server that did not look at everything is asked again
 const GAP_PAGES = 20; // pages fetched to close a gap before giving up on it
 
 /** loadOlder fetches the page before the oldest message of a talk, or of its excerpt. */
@@ -74,11 +75,16 @@ export async function fillGap(chat, key, after, before) {
 }
 
 // discover returns with whom there are private talks in the archive, the latest first,
-// and adds them to the list: others may have begun one while nobody was here.
-async function discover(chat) {
+// and adds them to the list: others may have begun one while nobody was here. What was said
+// in the last second may be missing: then it looks once more.
+async function discover(chat, first) {
   try {
-    const { conversations } = await chat.conversations();
+    const { conversations, behind } = await chat.conversations();
     if (chat.stopped) return [];
+    if (behind > 0 && !chat.lookedAgain) {
+      chat.lookedAgain = true;
+      setTimeout(() => !chat.stopped && recall(chat, first), BEHIND);
+    }
     const keys = conversations.map((c) => c.with).filter((key) => typeof key === 'string' && key !== '');
     for (const key of keys) chat.talk(key);
     return keys;
@@ -93,7 +99,7 @@ async function discover(chat) {
  * with this browser is not unread.
  */
 export async function recall(chat, first = false) {
-  const found = await discover(chat);
+  const found = await discover(chat, first);
   const keys = [...new Set([...found, ...chat.talks.keys()])].filter((key) => key !== '' && chat.talks.get(key).messages.length === 0);
   for (const key of keys.slice(0, RECALLED)) {
     const talk = chat.talks.get(key);

@@ -136,6 +136,19 @@ test('private talks that others began while the page was closed are listed, and 
   assert.equal(w.asked[0].talk, 'bob', 'the latest is fetched first');
 });
 
+test('a server that is behind is asked for them once more', async () => {
+  let asked = 0;
+  const w = setup({ conversations: async () => ({ conversations: ++asked > 1 ? [{ with: 'bob' }] : [], behind: 3 }) });
+  await settled();
+  assert.equal(asked, 1);
+  pass(2_000);
+  await settled();
+  assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['bob']);
+  pass(60_000);
+  await settled();
+  assert.equal(asked, 2);
+});
+
 test('what was said before the first visit is listed but not unread; a server that does not tell is no trouble', async () => {
   const w = setup({ room: [msg(1)], direct: [msg(2, 'bob', 'hi', 'me')], conversations: begun, open: false });
   w.open([msg(1)]);
