@@ -62,7 +62,7 @@ func (f Functions) ByName() map[string]router.FunctionConfig {
 func defaultFunctions() Functions {
 	f := router.DefaultFunction()
 	archive := f
-	archive.Concurrency, archive.MaxAttempts, archive.Backoff = 64, 10, 200*time.Millisecond
+	archive.Concurrency, archive.MaxAttempts, archive.Backoff = 1024, 10, 200*time.Millisecond
 	return Functions{Broadcast: f, Presence: f, Archive: archive, DeadLetters: f}
 }
 

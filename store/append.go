@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -154,67 +155,95 @@ func talkOf(a, b string) (string, error) {
 func (s *Store) writeAppends() {
 	defer close(s.writerDone)
 	batch := make([]*pending, 0, maxBatch)
+	gathered := time.NewTimer(time.Hour)
+	gathered.Stop()
+	crowded := false
 	for first := range s.queue {
-		batch = append(batch[:0], first)
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case p, ok := <-s.queue:
-				if more = ok; ok {
-					batch = append(batch, p)
-				}
-			default:
-				more = false
-			}
+		batch = s.gather(append(batch[:0], first), nil)
+		if crowded && len(batch) < maxBatch && !hasClaim(batch) {
+			gathered.Reset(gatherTime)
+			batch = s.gather(batch, gathered.C)
+			gathered.Stop()
+		}
+		if crowded = len(batch) >= crowd; crowded {
+			s.crowded.Store(time.Now().UnixNano())
 		}
 		s.commit(batch)
 		clear(batch)
 	}
 }
 
+// gather adds what is queued to batch, and what comes until enough tells; nil: nothing else.
+func (s *Store) gather(batch []*pending, enough <-chan time.Time) []*pending {
+	for len(batch) < maxBatch {
+		select {
+		case p, ok := <-s.queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, p)
+			continue
+		default:
+		}
+		if enough == nil {
+			return batch
+		}
+		select {
+		case p, ok := <-s.queue:
+			if !ok {
+				return batch
+			}
+			if batch = append(batch, p); p.claim != nil {
+				enough = nil // somebody waits to be told that what they said is said
+			}
+		case <-enough:
+			enough = nil
+		}
+	}
+	return batch
+}
+
+func hasClaim(batch []*pending) bool {
+	return slices.ContainsFunc(batch, func(p *pending) bool { return p.claim != nil })
+}
+
 // commit stores the batch in one transaction and answers every caller.
 func (s *Store) commit(batch []*pending) {
 	start := time.Now()
-	claims, known := 0, 0
+	var claims, messages []*pending
 	for _, p := range batch {
 		if p.claim != nil {
-			claims++
+			claims = append(claims, p)
+		} else {
+			messages = append(messages, p)
 		}
 	}
-	err := s.write(s.life, func(tx *sql.Tx) error {
-		known = 0
+	stored := 0
+	err := s.write(s.life, func(tx *sql.Tx) (err error) {
 		// Under the lock nothing waits for anybody, and a context that can end
 		// costs a goroutine for every statement.
 		work := context.WithoutCancel(s.life)
-		var insert, insertRef *sql.Stmt // closed with the transaction
-		if claims < len(batch) {
-			insert = tx.StmtContext(work, s.insert)
+		if stored, err = s.appendRows(work, tx, messages); err != nil {
+			return err
 		}
-		if claims > 0 {
-			insertRef = tx.StmtContext(work, s.insertRef)
-		}
-		for _, p := range batch {
-			p.err = nil
-			var err error
-			if p.claim != nil {
-				err = s.claimRef(work, tx, insertRef, p.claim)
-			} else {
-				var stored bool
-				if stored, err = appendRow(work, insert, p.row); err == nil && !stored {
-					known++
+		if len(claims) > 0 {
+			insert := tx.StmtContext(work, s.insertRef) // closed with the transaction
+			for _, p := range claims {
+				if err := p.result(s.claimRef(work, tx, insert, p.claim)); err != nil {
+					return err
 				}
 			}
-			if isRowError(err) {
-				// SQLite took back this statement and nothing else: the rest of
-				// the transaction is fine.
-				p.err = err
-			} else if err != nil {
-				return err
-			}
 		}
-		return s.pruneRefs(work, tx, claims)
+		return s.pruneRefs(work, tx, len(claims))
 	})
-	s.metrics.committed(len(batch), known, time.Since(start), err)
-	if err == nil && claims < len(batch) {
+	refused := 0
+	for _, p := range messages {
+		if p.err != nil {
+			refused++
+		}
+	}
+	s.metrics.committed(len(batch), len(messages)-stored-refused, time.Since(start), err)
+	if err == nil && len(messages) > 0 {
 		s.wakeIndexer()
 	}
 	for _, p := range batch {
@@ -226,17 +255,80 @@ func (s *Store) commit(batch []*pending) {
 	}
 }
 
-// appendRow reports whether r is new.
-func appendRow(ctx context.Context, insert *sql.Stmt, r *row) (stored bool, err error) {
-	res, err := insert.ExecContext(ctx, r.id, r.sender, r.recipient, r.content, r.sentAt, r.talk, r.ref)
+// result keeps err if it is p's alone: SQLite took back this statement and nothing else, and
+// the rest of the transaction is fine. It returns any other error.
+func (p *pending) result(err error) error {
+	p.err = nil
+	if isRowError(err) {
+		p.err = err
+		return nil
+	}
+	return err
+}
+
+// appendRows inserts messages and returns how many of them are new. Most of them go many to a
+// statement, which costs half as much.
+func (s *Store) appendRows(ctx context.Context, tx *sql.Tx, messages []*pending) (stored int, err error) {
+	if len(messages) == 0 {
+		return 0, nil
+	}
+	one, many := tx.StmtContext(ctx, s.insert), tx.StmtContext(ctx, s.insertMany) // closed with the transaction
+	args := make([]any, 0, insertRows*rowColumns)
+	for some := range slices.Chunk(messages, insertRows) {
+		if len(some) == insertRows {
+			args = args[:0]
+			for _, p := range some {
+				p.err = nil
+				args = p.row.appendTo(args)
+			}
+			n, err := insertBy(ctx, many, args)
+			if err == nil {
+				stored += n
+				continue
+			}
+			if !isRowError(err) {
+				return 0, err
+			}
+			// SQLite took back all of the statement for one of them.
+		}
+		for _, p := range some {
+			n, err := insertBy(ctx, one, p.row.appendTo(args[:0]))
+			if err := p.result(err); err != nil {
+				return 0, err
+			}
+			stored += n
+		}
+	}
+	return stored, nil
+}
+
+// insertBy returns how many rows stmt has inserted.
+func insertBy(ctx context.Context, stmt *sql.Stmt, args []any) (int, error) {
+	res, err := stmt.ExecContext(ctx, args...)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	n, err := res.RowsAffected()
-	return n == 1, err
+	return int(n), err
 }
+
+// appendTo adds the columns of r to the arguments of an insert.
+func (r *row) appendTo(args []any) []any {
+	return append(args, r.id, r.sender, r.recipient, r.content, r.sentAt, r.talk, r.ref)
+}
+
+const (
+	rowColumns = 7
+	insertRows = 16 // of a statement with many
+)
 
 // insertMessage does not touch the row that has the id already. Other conflicts
 // are errors: INSERT OR IGNORE would hide them.
-const insertMessage = `INSERT INTO messages (id, sender, recipient, content, sent_at, talk, ref)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+const (
+	insertInto    = `INSERT INTO messages (id, sender, recipient, content, sent_at, talk, ref) VALUES `
+	insertRow     = `(?, ?, ?, ?, ?, ?, ?)`
+	insertKnown   = ` ON CONFLICT (id) DO NOTHING`
+	insertMessage = insertInto + insertRow + insertKnown
+)
+
+var insertMessages = insertInto + strings.Repeat(insertRow+", ", insertRows-1) + insertRow + insertKnown

@@ -19,6 +19,10 @@ const (
 	// keeps others from writing: some ten milliseconds.
 	indexBatch = 256
 	indexBytes = 256 << 10
+	// While the archive has crowds to commit, the index lets them pass for up to indexPatience.
+	// Then it works at most a tenth of the time, until the rush has been over for rushOver.
+	indexPatience = 5 * time.Second
+	rushOver      = 100 * time.Millisecond
 	// indexRetry is the wait after an error.
 	indexRetry = 5 * time.Second
 )
@@ -49,6 +53,7 @@ func (s *Store) keepIndexed(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		patience := time.Now().Add(indexPatience)
 		for more := true; more; {
 			select {
 			case <-time.After(wait):
@@ -56,9 +61,19 @@ func (s *Store) keepIndexed(ctx context.Context) {
 				return
 			}
 			start := time.Now()
+			rush := start.UnixNano()-s.crowded.Load() < int64(rushOver)
+			if !rush {
+				patience = start.Add(indexPatience)
+			} else if start.Before(patience) {
+				wait = rushOver
+				continue
+			}
 			n, behind, err := s.indexSome(ctx)
 			s.metrics.indexed(n, behind, err)
 			more, wait = behind > 0, time.Since(start)
+			if rush {
+				wait *= 9
+			}
 			if err != nil && ctx.Err() == nil {
 				s.log.Error("store: messages cannot be taken into the index of words; trying again", "after", indexRetry, "error", err)
 				more, wait = true, indexRetry

@@ -60,7 +60,7 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 		return err
 	}
 	if err := s.prepare(ctx, s.writer, map[**sql.Stmt]string{
-		&s.insert: insertMessage, &s.insertRef: insertRef, &s.findRef: selectRef, &s.prune: deleteRefs,
+		&s.insert: insertMessage, &s.insertMany: insertMessages, &s.insertRef: insertRef, &s.findRef: selectRef, &s.prune: deleteRefs,
 		&s.insertPlace: insertPlace, &s.indexEveryone: indexEveryone, &s.indexPrivate: indexPrivate,
 	}); err != nil {
 		return err

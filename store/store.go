@@ -7,7 +7,8 @@
 //   - messages and refs that come at the same time share one transaction, and one
 //     that cannot be stored does not fail the others;
 //   - what is archived is found by search a second or two later, also by another
-//     process, and the index never holds up the archive for long;
+//     process, or when a rush is over, for the index does not hold up the archive;
+//     search says how much is left;
 //   - several processes on one host may share one database, and may start at the
 //     same moment on an empty one.
 //
@@ -22,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,7 +90,11 @@ const (
 	// with a full queue Append and ClaimRef wait.
 	appendQueue = 1024
 	// maxBatch bounds the messages and refs of one transaction.
-	maxBatch = 256
+	maxBatch = 512
+	// A transaction of crowd or more says that more will follow: the next one waits for up to
+	// gatherTime until it is full, for syncing the disk costs as much for one as for all.
+	crowd      = 64
+	gatherTime = 2 * time.Millisecond
 	// closeTimeout bounds how long Close waits for what is in flight.
 	closeTimeout = 10 * time.Second
 )
@@ -107,7 +113,8 @@ type Store struct {
 	reader   *sql.DB     // cannot write
 	prepared []*sql.Stmt // all that follow
 
-	insert, insertRef, findRef, prune        *sql.Stmt
+	insert, insertMany                       *sql.Stmt
+	insertRef, findRef, prune                *sql.Stmt
 	insertPlace, indexEveryone, indexPrivate *sql.Stmt
 	page, pageAfter, pageAll                 *sql.Stmt
 	findEveryone, findPrivate, findBoth      *sql.Stmt
@@ -115,6 +122,7 @@ type Store struct {
 
 	queue      chan *pending
 	writerDone chan struct{} // closed when the append goroutine has ended
+	crowded    atomic.Int64  // when it last had a crowd to commit, in nanoseconds since 1970
 	nextPrune  time.Time     // of refs; the append goroutine's
 
 	unindexed   chan struct{} // wakes the goroutine of the index

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -165,6 +166,7 @@ func runPace(ctx context.Context, b *bench) (sample, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))) // As the server does.
 	ms := archiveTasks(50_000)
 	ours, err := archivePace(ctx, filepath.Join(dir, "ours"), ms)
 	if err != nil {

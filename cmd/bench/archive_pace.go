@@ -93,8 +93,8 @@ func publishAll(ctx context.Context, r *router.Router, ms []proto.Message) error
 }
 
 // archivePace has ms wait on the embedded broker and returns how long the archive takes from the
-// start of its function until the last row is on disk: read, decoded, stored, and their acks sent,
-// with the index of words coming after.
+// first until the last row is on disk: read, decoded, stored, acks sent as it goes, with the index
+// of words coming after.
 func archivePace(ctx context.Context, dir string, ms []proto.Message) (took time.Duration, err error) {
 	if err := withRouter(ctx, dir, nil, func(r *router.Router) error { return publishAll(ctx, r, ms) }); err != nil {
 		return 0, err
@@ -106,17 +106,18 @@ func archivePace(ctx context.Context, dir string, ms []proto.Message) (took time
 	archive := &handlers.Archive{Messages: s}
 	var stored sync.WaitGroup
 	stored.Add(len(ms))
+	first := sync.OnceValue(time.Now)
 	handle := func(ctx context.Context, m *tasks.ArchiveMessage) error {
+		first()
 		err := archive.Handle(ctx, m)
 		if err == nil {
 			stored.Done()
 		}
 		return err
 	}
-	begun := time.Now()
 	err = withRouter(ctx, dir, handle, func(*router.Router) error {
 		stored.Wait()
-		took = time.Since(begun)
+		took = time.Since(first())
 		return nil
 	})
 	return took, errors.Join(err, s.Close())
