@@ -87,12 +87,14 @@ var (
 // Claims keeps who holds which name. Names that look alike are one name there.
 // It is safe for concurrent use.
 type Claims interface {
-	// Claim makes owner the holder of name until ttl has passed, or renews that.
+	// Claim makes owner the holder of name until ttl has passed, or renews that,
+	// which keeps since when they hold it.
 	// Its errors include ErrTaken, when another owner holds the name, and
 	// ErrTooManyNames.
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) error
-	// Holds reports whether owner holds name now.
-	Holds(ctx context.Context, name, owner string) (bool, error)
+	// Holds reports whether owner holds name now, and since when: the zero time if
+	// nobody counted.
+	Holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error)
 }
 
 // Session is the proof that somebody is the holder of a name.
@@ -104,6 +106,9 @@ type Session struct {
 	Owner string
 	// Expires is when the session ends. Zero in mode open: never.
 	Expires time.Time
+	// Since is when the owner took the name: what was said with it in private before
+	// is somebody else's. Zero in modes open and jwt: the name was never another one's.
+	Since time.Time
 }
 
 // Auth signs visitors in and recognises them. It is safe for concurrent use.
@@ -200,12 +205,8 @@ func (a *Auth) Verify(ctx context.Context, cookie string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	held, err := a.claims.Holds(ctx, s.Name, s.Owner)
-	switch {
-	case err != nil:
-		return Session{}, fmt.Errorf("auth: verify %q: %w", s.Name, err)
-	case !held:
-		return Session{}, fmt.Errorf("auth: %q has another holder now, or none: %w", s.Name, ErrNoSession)
+	if s.Since, err = a.heldSince(ctx, s.Name, s.Owner); err != nil {
+		return Session{}, err
 	}
 	return s, nil
 }
@@ -246,11 +247,27 @@ func (a *Auth) grant(ctx context.Context, name, owner string) (Session, string, 
 	if err := a.claims.Claim(ctx, name, owner, a.ttl); err != nil {
 		return Session{}, "", fmt.Errorf("auth: claim %q: %w", name, err)
 	}
+	var err error
+	if s.Since, err = a.heldSince(ctx, name, owner); err != nil {
+		return Session{}, "", err
+	}
 	cookie, err := a.seal(s)
 	if err != nil {
 		return Session{}, "", err
 	}
 	return s, cookie, nil
+}
+
+// heldSince returns since when owner holds name. The error is ErrNoSession if they do not.
+func (a *Auth) heldSince(ctx context.Context, name, owner string) (time.Time, error) {
+	since, held, err := a.claims.Holds(ctx, name, owner)
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("auth: verify %q: %w", name, err)
+	case !held:
+		return time.Time{}, fmt.Errorf("auth: %q has another holder now, or none: %w", name, ErrNoSession)
+	}
+	return since, nil
 }
 
 // newOwner returns 128 random bits in hexadecimal.

@@ -25,6 +25,7 @@ type claims struct {
 type claim struct {
 	owner string
 	until time.Time
+	since time.Time
 }
 
 func (c *claims) Claim(_ context.Context, name, owner string, ttl time.Duration) error {
@@ -33,18 +34,23 @@ func (c *claims) Claim(_ context.Context, name, owner string, ttl time.Duration)
 	if c.err != nil {
 		return c.err
 	}
-	if old, ok := c.held[name]; ok && old.owner != owner && time.Now().Before(old.until) {
-		return auth.ErrTaken
+	now := time.Now()
+	since := now
+	if old, ok := c.held[name]; ok && now.Before(old.until) {
+		if old.owner != owner {
+			return auth.ErrTaken
+		}
+		since = old.since
 	}
-	c.held[name] = claim{owner, time.Now().Add(ttl)}
+	c.held[name] = claim{owner, now.Add(ttl), since}
 	return nil
 }
 
-func (c *claims) Holds(_ context.Context, name, owner string) (bool, error) {
+func (c *claims) Holds(_ context.Context, name, owner string) (time.Time, bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, ok := c.held[name]
-	return ok && old.owner == owner && time.Now().Before(old.until), c.err
+	return old.since, ok && old.owner == owner && time.Now().Before(old.until), c.err
 }
 
 func newClaims() *claims { return &claims{held: map[string]claim{}} }
@@ -134,6 +140,13 @@ func TestSessionEndsWithTimeOrClaim(t *testing.T) {
 		again, cookie := signIn(t, a, cookie, "alice") // free by now
 		if again.Owner == s.Owner {
 			t.Error("an expired cookie still stands for its owner")
+		}
+		taken := time.Now()
+		time.Sleep(time.Minute)
+		renewed, _ := signIn(t, a, cookie, "alice")
+		verified, err := a.Verify(t.Context(), cookie)
+		if !again.Since.Equal(taken) || !renewed.Since.Equal(taken) || !verified.Since.Equal(taken) || err != nil {
+			t.Errorf("taken at %s: held since %s, renewed since %s, verified since %s, %v", taken, again.Since, renewed.Since, verified.Since, err)
 		}
 		delete(c.held, "alice")
 		if _, err := a.Verify(t.Context(), cookie); !errors.Is(err, auth.ErrNoSession) {

@@ -216,10 +216,10 @@ func (w *world) Claim(_ context.Context, name, owner string, _ time.Duration) er
 	return nil
 }
 
-func (w *world) Holds(_ context.Context, name, owner string) (bool, error) {
+func (w *world) Holds(_ context.Context, name, owner string) (time.Time, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.owners[name] == owner, nil
+	return time.Time{}, w.owners[name] == owner, nil
 }
 
 func (w *world) Join(user string)          { w.count(user, 1) }

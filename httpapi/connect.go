@@ -35,7 +35,7 @@ func (s *Server) connect(c echo.Context) error {
 	if err := checkUpgrade(r); err != nil {
 		return err
 	}
-	user, expires, err := s.admit(c, user)
+	who, err := s.admit(c, user)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (s *Server) connect(c echo.Context) error {
 		}
 	}
 	name, d := negotiate(r.Header)
-	sess := s.newSession(conn, user, d, expires)
+	sess := s.newSession(conn, who, d)
 	sess.since = r.URL.Query().Get("since")
 	go func() {
 		defer s.connections.leave()
@@ -65,32 +65,31 @@ func (s *Server) connect(c echo.Context) error {
 
 // admit decides whether who asks may open a connection as user, or if that is empty as whom they are
 // signed in as. It returns as whom, and until when.
-func (s *Server) admit(c echo.Context, user string) (string, time.Time, error) {
-	var expires time.Time
+func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
+	who := auth.Session{Name: user}
 	if !s.originAllowed(c.Request()) {
-		return "", expires, errForeignOrigin
+		return who, errForeignOrigin
 	}
 	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
-		return "", expires, s.tooMany("connections", wait+rand.N(refusedSpread))
+		return who, s.tooMany("connections", wait+rand.N(refusedSpread))
 	}
 	if s.cfg.Auth.Mode() != auth.ModeOpen {
-		session, err := s.verify(c)
-		if err != nil {
-			return "", expires, err
+		var err error
+		if who, err = s.verify(c); err != nil {
+			return who, err
 		}
-		if user != "" && session.Name != user {
-			return "", expires, errOtherName
+		if user != "" && who.Name != user {
+			return who, errOtherName
 		}
-		user, expires = session.Name, session.Expires
 	}
-	if user == "" {
-		return "", expires, errInvalidClientID
+	if who.Name == "" {
+		return who, errInvalidClientID
 	}
 	select {
 	case <-s.seeded:
-		return user, expires, nil
+		return who, nil
 	default:
-		return "", expires, errStarting
+		return who, errStarting
 	}
 }
 

@@ -263,7 +263,7 @@ func fuzzDecode(f *testing.F, d dialect) {
 			}
 		}
 		if r := got.GetHistory(); r != nil {
-			q, bad := historyQuery(r, "alice")
+			q, bad := historyQuery(r, "alice", "")
 			if bad == nil && (q.limit < 1 || q.limit > maxPage || q.before != "" && q.after != "") {
 				t.Errorf("%v became %+v", r, q)
 			}

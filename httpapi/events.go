@@ -69,7 +69,7 @@ func (s *Server) events(c echo.Context) error {
 			return badRequest("stream must be a UUID that you make for it")
 		}
 	}
-	user, expires, err := s.admit(c, user)
+	who, err := s.admit(c, user)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *Server) events(c echo.Context) error {
 		return err
 	}
 
-	sess := s.newSession(conn, user, v1Events, expires)
+	sess := s.newSession(conn, who, v1Events)
 	sess.name, sess.since = name, query.Get("since")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		sess.since = last

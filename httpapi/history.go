@@ -45,12 +45,12 @@ func (s *Server) history(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	with, _, err := talkWith(q, me)
+	with, _, err := talkWith(q, me.Name)
 	if err != nil {
 		return err
 	}
 	if with != "" {
-		query.users = [2]string{me, with}
+		query.users, query.from = [2]string{me.Name, with}, privateFrom(me)
 	}
 	if wait := s.readers.take(c.RealIP(), time.Now()); wait > 0 {
 		return s.tooMany("pages of history", wait)
@@ -86,15 +86,14 @@ func talkWith(q url.Values, me string) (with string, all bool, err error) {
 // reader returns who asks: the user of the cookie or token, or in open mode whom client_id names,
 // if anybody. A page that says client_id is told when the cookie is another one's by now, as when
 // somebody has signed in anew in another tab: it must not go on as them, nor show what is theirs.
-func (s *Server) reader(c echo.Context, q url.Values) (string, error) {
+func (s *Server) reader(c echo.Context, q url.Values) (auth.Session, error) {
 	open := s.cfg.Auth.Mode() == auth.ModeOpen
-	var me string
+	var me auth.Session
 	if !open {
-		session, err := s.verify(c)
-		if err != nil {
-			return "", err
+		var err error
+		if me, err = s.verify(c); err != nil {
+			return me, err
 		}
-		me = session.Name
 	}
 	raw := q.Get("client_id")
 	if raw == "" {
@@ -103,11 +102,12 @@ func (s *Server) reader(c echo.Context, q url.Values) (string, error) {
 	name, err := auth.ValidName(raw)
 	switch {
 	case err != nil:
-		return "", errInvalidClientID
-	case !open && name != me:
-		return "", errOtherName
+		return me, errInvalidClientID
+	case !open && name != me.Name:
+		return me, errOtherName
 	}
-	return name, nil
+	me.Name = name
+	return me, nil
 }
 
 // pageQuery says which messages somebody wants to read.
@@ -117,6 +117,7 @@ type pageQuery struct {
 	around string    // The message with this id, if there is one, and those beside it; only for pageAround.
 	limit  int       // From 1 to maxPage.
 	users  [2]string // Of a private talk, or both empty.
+	from   string    // With users: messages with ids less than this are another one's; empty: none are.
 }
 
 // pageOf reads which page is asked for.
@@ -193,6 +194,9 @@ func idBefore(id string) string {
 // together: what was just said is there although the archive lags behind, and so is private
 // talk that is not archived, as long as the node remembers it.
 func (s *Server) page(ctx context.Context, q pageQuery) (historyPage, error) {
+	if q.after != "" {
+		q.after = max(q.after, q.from) // No message has the id from itself: see firstID.
+	}
 	// The memory first: what is archived while the archive is read was in the memory before.
 	messages := s.hub.recall(q)
 	more := false
@@ -202,12 +206,20 @@ func (s *Server) page(ctx context.Context, q pageQuery) (historyPage, error) {
 		if q.after != "" {
 			stored, more, err = s.cfg.Archive.PageAfter(ctx, q.after, q.limit, q.users)
 		} else {
-			stored, more, err = s.cfg.Archive.Page(ctx, q.before, q.limit, q.users)
+			limit := q.limit
+			if q.from != "" {
+				limit++ // Whether there are more of theirs is seen below.
+			}
+			stored, more, err = s.cfg.Archive.Page(ctx, q.before, limit, q.users)
+			more = more && q.from == ""
 		}
 		if err != nil {
 			return historyPage{}, unavailable("the archive does not answer; try again in a moment", err)
 		}
 		for _, msg := range stored {
+			if msg.GetId() < q.from {
+				continue
+			}
 			messages = append(messages, newChatFrame(msg, time.Now()))
 		}
 	}

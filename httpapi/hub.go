@@ -239,7 +239,7 @@ func (h *hub) recall(q pageQuery) []*chatFrame {
 	for _, e := range from.items {
 		c := e.chat
 		mine := users == [2]string{} || [2]string{c.Sender, c.ToUser} == users || [2]string{c.ToUser, c.Sender} == users
-		if mine && (q.before == "" || c.ID < q.before) && (q.after == "" || c.ID > q.after) {
+		if mine && (q.before == "" || c.ID < q.before) && c.ID > q.after && c.ID >= q.from {
 			found = append(found, c)
 		}
 	}

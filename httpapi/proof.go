@@ -48,6 +48,15 @@ func (s *Server) verify(c echo.Context) (auth.Session, error) {
 	return session, s.judge(c, proof, err)
 }
 
+// privateFrom returns the least id of the private talk that the owner of a session may read:
+// of what is before they took the name others had it. Empty: all ids.
+func privateFrom(who auth.Session) string {
+	if who.Since.IsZero() {
+		return ""
+	}
+	return firstID(who.Since)
+}
+
 // judge returns what err, of verifying proof, means for who asks. Too many worthless proofs get 429;
 // a good one always passes, or a broken program could lock out everyone who shares its address, and
 // no key is ever guessed at any rate.
@@ -75,6 +84,8 @@ func (s *session) refresh(ctx context.Context, proof string) error {
 		return authError(err)
 	case fresh.Name != s.user:
 		return errOtherName
+	case privateFrom(fresh) != s.private:
+		return errNoSession // The name has another owner by now.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -141,10 +141,11 @@ func (s *Server) poster(c echo.Context) (string, error) {
 	if !isJSON(r) {
 		return "", errNotJSON // No form of another site can send that.
 	}
-	user, err := s.reader(c, c.QueryParams())
+	who, err := s.reader(c, c.QueryParams())
 	if err != nil {
 		return "", err
 	}
+	user := who.Name
 	if user == "" {
 		return "", errInvalidClientID // Open mode, and the client did not say who it is.
 	}

@@ -72,10 +72,10 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 			h.tell()
 		}
 		var missed []*entry
-		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s.user, since); welcome.Recovered {
+		if missed, welcome.Recovered, welcome.PrivateGap = h.missed(s, since); welcome.Recovered {
 			return missed, welcome
 		}
-		welcome.HistoryAfter = h.historyAfter(s.user, since)
+		welcome.HistoryAfter = h.historyAfter(s, since)
 	}
 	history := h.global.tail(h.historyLimit)
 	recent := make([]*entry, len(history))
@@ -85,7 +85,7 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 	return recent, welcome
 }
 
-// missed returns the global messages and those of user that came after since, in the order of
+// missed returns the global messages and those of s that came after since, in the order of
 // their ids, with some from before. It reports whether these are all that can be had, and
 // whether private ones may be gone for good.
 //
@@ -93,15 +93,15 @@ func (h *hub) resume(s *session) ([]*entry, *edge.Welcome) {
 // them in another one, within the overlap; and a message that was sent again is later than its
 // id says. So what is missed is all that came here from a little before since on. Of the time
 // before the first Seed there are only ids to go by.
-func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
+func (h *hub) missed(s *session, since string) (missed []*entry, complete, gap bool) {
 	from := h.justBefore(since)
-	last := h.find(user, since)
+	last := h.find(s, since)
 	if last == nil {
 		return nil, false, from < h.cover.lostID || !h.keepsPrivate && from < h.private.from
 	}
 	came := h.earliest(last.came)
 	if h.cover.begun == 0 || came <= h.cover.begun {
-		from = h.historyAfter(user, since)
+		from = h.historyAfter(s, since)
 	}
 	// By their ids too: a message that came late may stand before one that is forgotten.
 	gone := came <= h.private.gone || from < h.private.from
@@ -122,7 +122,7 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 	}
 	for i := range h.private.items {
 		e := &h.private.items[i]
-		if e.isFor(user) && e.chat.ID != since && (e.chat.ID > from || e.came >= came) {
+		if e.isFor(s) && e.chat.ID != since && (e.chat.ID > from || e.came >= came) {
 			missed = append(missed, e)
 		}
 	}
@@ -130,13 +130,13 @@ func (h *hub) missed(user, since string) (missed []*entry, complete, gap bool) {
 	return missed, true, gap
 }
 
-// historyAfter returns an id after which is everything that user may have missed who has seen since
+// historyAfter returns an id after which is everything that the user of s may have missed who has seen since
 // last, as far as ids can tell: those who saw it at a node that had just started may not have got
 // what that had still to find.
-func (h *hub) historyAfter(user, since string) string {
+func (h *hub) historyAfter(s *session, since string) string {
 	at := timeOf(since)
 	came := at.UnixNano()
-	if last := h.find(user, since); last != nil {
+	if last := h.find(s, since); last != nil {
 		came = last.came
 	}
 	after := firstID(at.Add(-h.overlap - h.late))
@@ -150,18 +150,21 @@ func (h *hub) historyAfter(user, since string) string {
 func (h *hub) justBefore(id string) string { return firstID(timeOf(id).Add(-h.overlap)) }
 
 // find returns the message with this id, or nil. Nobody learns that a message of others is there.
-func (h *hub) find(user, id string) *entry {
+func (h *hub) find(s *session, id string) *entry {
 	if e := h.global.find(id); e != nil {
 		return e
 	}
-	if e := h.private.find(id); e != nil && e.isFor(user) {
+	if e := h.private.find(id); e != nil && e.isFor(s) {
 		return e
 	}
 	return nil
 }
 
-// isFor reports whether user is one of the two of a private message.
-func (e *entry) isFor(user string) bool { return e.chat.Sender == user || e.chat.ToUser == user }
+// isFor reports whether the user of s is one of the two of a private message, and not only one
+// who had the name before.
+func (e *entry) isFor(s *session) bool {
+	return (e.chat.Sender == s.user || e.chat.ToUser == s.user) && e.chat.ID >= s.private
+}
 
 // find returns the message with this id, or nil.
 func (r *recent) find(id string) *entry {

@@ -35,12 +35,14 @@ type Searcher interface {
 
 // SearchQuery says what to look for, and where.
 type SearchQuery struct {
-	Text     string
-	Before   string // Messages with ids less than this; empty: the newest.
-	Limit    int    // At most.
-	User     string // Who looks: their private talks are searched too. Empty: none are.
-	With     string // Only in the private talk of the two; empty: everywhere.
-	Everyone bool   // Only in what was said to everyone.
+	Text   string
+	Before string // Messages with ids less than this; empty: the newest.
+	Limit  int    // At most.
+	User   string // Who looks: their private talks are searched too. Empty: none are.
+	// PrivateFrom is an id: private messages with lesser ones are not theirs. Empty: all are.
+	PrivateFrom string
+	With        string // Only in the private talk of the two; empty: everywhere.
+	Everyone    bool   // Only in what was said to everyone.
 }
 
 // SearchHits is what was found.
@@ -77,14 +79,14 @@ func (s *Server) search(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	q := SearchQuery{Text: params.Get("q"), Before: page.before, Limit: page.limit, User: me}
+	q := SearchQuery{Text: params.Get("q"), Before: page.before, Limit: page.limit, User: me.Name, PrivateFrom: privateFrom(me)}
 	if page.around != "" || page.after != "" {
 		return badRequest("a search has neither after nor around; page with before")
 	}
 	if !utf8.ValidString(q.Text) {
 		return badRequest("q must be UTF-8")
 	}
-	if q.With, q.Everyone, err = talkWith(params, me); err != nil {
+	if q.With, q.Everyone, err = talkWith(params, me.Name); err != nil {
 		return err
 	}
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"burrow/auth"
 )
 
 const (
@@ -25,6 +27,7 @@ type session struct {
 	server  *Server
 	metrics *metrics
 	user    string
+	private string // An id: private messages with lesser ones are not for this owner of the name.
 	dialect dialect
 	since   string // The last message that the client has seen, until it has joined.
 	conn    *edgeConn
@@ -70,14 +73,15 @@ type session struct {
 	dead       bool      // The socket is closed.
 }
 
-func (s *Server) newSession(conn net.Conn, user string, d dialect, expires time.Time) *session {
+func (s *Server) newSession(conn net.Conn, who auth.Session, d dialect) *session {
 	edge := s.cfg.Edge
 	sess := &session{
 		server:     s,
 		metrics:    s.metrics,
-		user:       user,
+		user:       who.Name,
+		private:    privateFrom(who),
 		dialect:    d,
-		expires:    expires,
+		expires:    who.Expires,
 		conn:       &edgeConn{Conn: conn},
 		queueLimit: edge.Queue,
 		slowAfter:  edge.SlowAfter,
@@ -86,7 +90,7 @@ func (s *Server) newSession(conn net.Conn, user string, d dialect, expires time.
 		written:    make(chan struct{}),
 	}
 	sess.conn.session = sess
-	sess.allowance = s.allowances.take(user, edge)
+	sess.allowance = s.allowances.take(who.Name, edge)
 	return sess
 }
 

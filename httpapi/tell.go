@@ -28,7 +28,7 @@ func (h *hub) tell() {
 	for _, s := range h.sessions {
 		if s.apart == h.batches {
 			for i := range batch {
-				if e := &batch[i]; e.chat.ToUser == "" || e.isFor(s.user) {
+				if e := &batch[i]; e.chat.ToUser == "" || e.isFor(s) {
 					s.enqueue(e.in(s.dialect), 1)
 				}
 			}
@@ -110,7 +110,7 @@ func (h *hub) reach(c *chatFrame) int {
 // lock.
 func (h *hub) send(e *entry) {
 	for _, s := range h.sessions {
-		if e.chat.ToUser == "" || e.isFor(s.user) {
+		if e.chat.ToUser == "" || e.isFor(s) {
 			s.enqueue(e.in(s.dialect), 1)
 		}
 	}

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"burrow/auth"
 )
 
 // TestWhatIsToldTogetherIsWholeAndInOrder delivers private and public messages while the writers
@@ -26,7 +27,7 @@ func TestWhatIsToldTogetherIsWholeAndInOrder(t *testing.T) {
 					l := s.listen(t, users[rand.IntN(len(users))], "")
 					sessions, want = append(sessions, l), append(want, slices.Clone(public[max(0, len(public)-s.hub.historyLimit):]))
 					for _, e := range s.hub.pending {
-						if e.chat.ToUser == "" || e.isFor(l.user) {
+						if e.chat.ToUser == "" || e.isFor(l.session) {
 							want[len(want)-1] = append(want[len(want)-1], e.chat.Content)
 						}
 					}
@@ -47,7 +48,7 @@ func TestWhatIsToldTogetherIsWholeAndInOrder(t *testing.T) {
 				e := entry{chat: c}
 				n := 0
 				for k, l := range sessions {
-					if c.ToUser == "" || e.isFor(l.user) {
+					if c.ToUser == "" || e.isFor(l.session) {
 						n++
 						want[k] = append(want[k], c.Content)
 					}
@@ -82,7 +83,7 @@ func TestWhatIsToldTogetherIsWholeAndInOrder(t *testing.T) {
 // for a v1 session, and one piece of ten frames for a plain one; both count for ten.
 func TestMessagesThatComeDuringARoundAreOnePiece(t *testing.T) {
 	s := hubOf(t, nil)
-	proto, text := s.listen(t, "alice", ""), s.newSession(nil, "bob", plain, time.Time{})
+	proto, text := s.listen(t, "alice", ""), s.newSession(nil, auth.Session{Name: "bob"}, plain)
 	if got := s.hub.join(text); got != joined {
 		t.Fatal(got)
 	}

@@ -66,7 +66,7 @@ func (s *session) tell(f *edge.ServerFrame) { s.enqueue(s.dialect.encode(f), 1) 
 
 // receiveHistory answers with a page of the archive.
 func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
-	q, bad := historyQuery(r, s.user)
+	q, bad := historyQuery(r, s.user, s.private)
 	if bad != nil {
 		s.refuse(bad, ref)
 		return
@@ -91,8 +91,8 @@ func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
 	s.tell(&edge.ServerFrame{Frame: &edge.ServerFrame_History{History: h}})
 }
 
-// historyQuery returns what r, of user, asks for.
-func historyQuery(r *edge.HistoryRequest, user string) (pageQuery, *errorBody) {
+// historyQuery returns what r asks for, of user, whose private talk begins at the id from.
+func historyQuery(r *edge.HistoryRequest, user, from string) (pageQuery, *errorBody) {
 	q := pageQuery{limit: int(r.GetLimit())}
 	if q.limit == 0 {
 		q.limit = defaultPage
@@ -120,7 +120,7 @@ func historyQuery(r *edge.HistoryRequest, user string) (pageQuery, *errorBody) {
 		if err != nil {
 			return q, &errorBody{Code: codeInvalidUser, Message: `"with_user" is not a user's name; ` + nameRule}
 		}
-		q.users = [2]string{user, name}
+		q.users, q.from = [2]string{user, name}, from
 	}
 	return q, nil
 }

@@ -16,7 +16,7 @@ import (
 const MaxNamesPerOwner = 8
 
 // Claim makes owner the holder of name until ttl has passed; an owner's own
-// claim is renewed. Names that look alike are one name: they are compared after
+// claim is renewed, and goes on since the time it has. Names that look alike are one name: they are compared after
 // Unicode NFKC and case folding. Of several claims at the same time, by whatever
 // processes on this host, one wins. Errors: ErrTaken, ErrTooManyNames,
 // ErrInvalid, ErrClosed, that of ctx, or that of the disk.
@@ -68,36 +68,48 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 		case err != nil:
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO claims (name_key, name, owner, expires_at) VALUES (?, ?, ?, ?)
-			ON CONFLICT (name_key) DO UPDATE SET name = excluded.name, owner = excluded.owner, expires_at = excluded.expires_at`,
-			key, name, owner, now.Add(ttl).UnixMicro())
+		// With a holder it is this owner. A claim that has ended is not gone on with, even by
+		// its own owner: it may be swept or not.
+		_, err = tx.ExecContext(ctx, `INSERT INTO claims (name_key, name, owner, expires_at, since) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (name_key) DO UPDATE SET name = excluded.name, owner = excluded.owner, expires_at = excluded.expires_at,
+			since = CASE WHEN ? THEN since ELSE excluded.since END`,
+			key, name, owner, now.Add(ttl).UnixMicro(), now.UnixMicro(), holder != "")
 		return err
 	})
 }
 
-// Holds reports whether owner holds name now; names are compared as in Claim.
+// Holds reports whether owner holds name now, and since when without a break: the zero time if
+// that was before the store counted. Names are compared as in Claim.
 // Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
-func (s *Store) Holds(ctx context.Context, name, owner string) (bool, error) {
-	held, err := s.holds(ctx, name, owner)
-	if err != nil {
-		return false, fmt.Errorf("store: holder of %q: %w", name, err)
+func (s *Store) Holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error) {
+	if since, held, err = s.holds(ctx, name, owner); err != nil {
+		return time.Time{}, false, fmt.Errorf("store: holder of %q: %w", name, err)
 	}
-	return held, nil
+	return since, held, nil
 }
 
-func (s *Store) holds(ctx context.Context, name, owner string) (held bool, err error) {
+func (s *Store) holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error) {
 	key, err := nameKey(name)
 	if err != nil {
-		return false, err
+		return since, false, err
 	}
 	if err := s.enter(); err != nil {
-		return false, err
+		return since, false, err
 	}
 	defer s.leave()
+	var micros int64
 	err = s.reader.QueryRowContext(ctx,
-		"SELECT EXISTS (SELECT 1 FROM claims WHERE name_key = ? AND owner = ? AND expires_at > ?)",
-		key, owner, s.now().UnixMicro()).Scan(&held)
-	return held, s.explain(err)
+		"SELECT since FROM claims WHERE name_key = ? AND owner = ? AND expires_at > ?",
+		key, owner, s.now().UnixMicro()).Scan(&micros)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return since, false, nil
+	case err != nil:
+		return since, false, s.explain(err)
+	case micros != 0:
+		since = time.UnixMicro(micros)
+	}
+	return since, true, nil
 }
 
 // nameKey returns what names that look alike have in common.

@@ -31,6 +31,9 @@ type SearchQuery struct {
 	// User is who looks: beside what was said to everyone, their private talks are
 	// searched, and nobody else's. Empty: what was said to everyone only.
 	User string
+	// PrivateFrom is an id: private messages with lesser ones are not found. It need not be in
+	// the archive. Empty: no such bound.
+	PrivateFrom string
 	// With narrows the search to the private talk of User and this one. Not together with
 	// Everyone. Empty: all talks.
 	With string
@@ -90,13 +93,20 @@ func (s *Store) search(ctx context.Context, q SearchQuery) (hits Hits, err error
 			return hits, err
 		}
 	}
+	var from int64 // The first place of private messages.
+	if q.PrivateFrom != "" {
+		if q.PrivateFrom, err = canonicalID(q.PrivateFrom); err != nil {
+			return hits, err
+		}
+		from, _ = placesOf(q.PrivateFrom)
+	}
 	if err := s.enter(); err != nil {
 		return hits, err
 	}
 	defer s.leave()
 
 	limit := min(q.Limit, MaxHits)
-	places, err := s.places(ctx, everyone, private, before, limit+1)
+	places, err := s.places(ctx, everyone, private, before, from, limit+1)
 	if err != nil {
 		return hits, s.explain(err)
 	}
@@ -150,6 +160,9 @@ func (q SearchQuery) scopes(phrases []phrase) (everyone, private string, err err
 // private talk hangs on an index.
 func (q SearchQuery) sees(msg *chat.ChatMessage) bool {
 	from, to := msg.GetSender(), msg.GetToUser()
+	if to != "" && msg.GetId() < q.PrivateFrom {
+		return false
+	}
 	switch {
 	case q.With != "":
 		return from == q.User && to == q.With || from == q.With && to == q.User
@@ -161,10 +174,11 @@ func (q SearchQuery) sees(msg *chat.ChatMessage) bool {
 
 // places returns where the messages are that match, the newest first: at least want of them
 // whose ids are less than before, if there are so many, and all of one millisecond or none,
-// as they are in no order within it. Some of the millisecond of before may be greater.
-func (s *Store) places(ctx context.Context, everyone, private, before string, want int) ([]int64, error) {
+// as they are in no order within it. Some of the millisecond of before may be greater. Private ones
+// are at from or later.
+func (s *Store) places(ctx context.Context, everyone, private, before string, from int64, want int) ([]int64, error) {
 	first, end := placesOf(before)
-	stmt, args := s.findBoth, []any{everyone, end, private, end}
+	stmt, args := s.findBoth, []any{everyone, end, private, end, from}
 	switch {
 	case private == "":
 		stmt, args = s.findEveryone, args[:2]
@@ -207,9 +221,9 @@ func (s *Store) messageAt(ctx context.Context, place int64) (*chat.ChatMessage, 
 
 const (
 	selectEveryone = `SELECT rowid FROM search_everyone WHERE search_everyone MATCH ? AND rowid < ? ORDER BY rowid DESC`
-	selectPrivate  = `SELECT rowid FROM search_private WHERE search_private MATCH ? AND rowid < ? ORDER BY rowid DESC`
+	selectPrivate  = `SELECT rowid FROM search_private WHERE search_private MATCH ? AND rowid < ? AND rowid >= ? ORDER BY rowid DESC`
 	selectBoth     = `SELECT rowid FROM search_everyone WHERE search_everyone MATCH ? AND rowid < ?
-UNION ALL SELECT rowid FROM search_private WHERE search_private MATCH ? AND rowid < ? ORDER BY 1 DESC`
+UNION ALL SELECT rowid FROM search_private WHERE search_private MATCH ? AND rowid < ? AND rowid >= ? ORDER BY 1 DESC`
 	selectAtPlace = `SELECT id, sender, recipient, content, sent_at, ref
 FROM search_rows JOIN messages ON messages.seq = search_rows.seq WHERE place = ?`
 	selectBehind = `SELECT (SELECT coalesce(max(seq), 0) FROM messages) - (SELECT seq FROM search_progress)`

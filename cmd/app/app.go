@@ -97,11 +97,8 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case authCfg.Mode == auth.ModeOpen:
+	if authCfg.Mode == auth.ModeOpen {
 		n.log.Warn("auth.mode is open: everyone is who they say they are; use it for demos and tests only")
-	case authCfg.Mode == auth.ModeGuest && cfg.Store.ArchivePrivate:
-		n.log.Warn("private messages are archived, and auth.mode is guest: whoever takes a name that has become free reads those of whoever had it before", "after", authCfg.SessionTTL)
 	}
 	presenceCfg := cfg.Presence
 	presenceCfg.Log, presenceCfg.Metrics = n.log, metrics

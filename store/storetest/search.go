@@ -206,12 +206,15 @@ func searchPages(t *testing.T, open Open) {
 
 func searchPrivate(t *testing.T, open Open) {
 	s := start(t, open, t.TempDir())
+	ids := map[string]string{}
 	for _, m := range [][3]string{
 		{"alice", "", "secret for all"}, {"alice", "bob", "secret for bob"}, {"bob", "alice", "secret for alice"},
 		{"bob", "carol", "secret for carol"}, {"carol", "alice", "secret of carol"}, {"alice", "alice", "secret for myself"},
 		{"alic", "bo", "secret of alic"}, {"bob", "", "all of bob"},
 	} {
-		must(t, s.Append(t.Context(), NewMessage(m[0], m[1], m[2])))
+		msg := NewMessage(m[0], m[1], m[2])
+		ids[m[2]] = msg.GetId()
+		must(t, s.Append(t.Context(), msg))
 	}
 	Indexed(t, s)
 	for _, tt := range []struct {
@@ -226,6 +229,10 @@ func searchPrivate(t *testing.T, open Open) {
 		{store.SearchQuery{User: "alice", Everyone: true}, []string{"secret for all"}},
 		{store.SearchQuery{User: "alice", With: "bob"}, []string{"secret for alice", "secret for bob"}},
 		{store.SearchQuery{User: "alice", With: "alice"}, []string{"secret for myself"}},
+		{store.SearchQuery{User: "alice", PrivateFrom: ids["secret of carol"]}, []string{"secret for myself", "secret of carol", "secret for all"}},
+		{store.SearchQuery{User: "alice", PrivateFrom: strings.ToUpper(ids["all of bob"])}, []string{"secret for all"}},
+		{store.SearchQuery{User: "alice", PrivateFrom: ids["secret of carol"], With: "bob"}, nil},
+		{store.SearchQuery{User: "alice", PrivateFrom: ids["secret for alice"], With: "bob"}, []string{"secret for alice"}},
 		{store.SearchQuery{User: "carol", With: "dave"}, nil},
 		{store.SearchQuery{User: "dave", With: "dave"}, nil},
 	} {

@@ -396,14 +396,21 @@ func claims(t *testing.T, open Open) {
 	holds := func(name, owner string, want bool) {
 		t.Helper()
 		for _, s := range []*store.Store{s, other} {
-			if got, err := s.Holds(t.Context(), name, owner); err != nil || got != want {
+			if _, got, err := s.Holds(t.Context(), name, owner); err != nil || got != want {
 				t.Errorf("%q held by %s: got %v, %v, want %v", name, owner, got, err, want)
 			}
 		}
 	}
 	holds("Alice", "one", false)
 	must(t, s.Claim(t.Context(), "Alice", "one", time.Hour))
+	taken := since(t, s, "Alice", "one")
+	if age := time.Since(taken); age < 0 || age > time.Minute {
+		t.Errorf("a name that was just taken is held since %s", taken)
+	}
 	must(t, other.Claim(t.Context(), "alice", "one", time.Hour)) // renewed
+	if again := since(t, s, "alice", "one"); !again.Equal(taken) {
+		t.Errorf("renewed, the name is held since %s, want since %s still", again, taken)
+	}
 	for _, alike := range []string{"Alice", "alice", "ALICE", "Ａｌｉｃｅ"} {
 		wantErr(t, other.Claim(t.Context(), alike, "two", time.Hour), store.ErrTaken)
 		holds(alike, "one", true)
@@ -414,6 +421,16 @@ func claims(t *testing.T, open Open) {
 	must(t, s.Claim(t.Context(), "Jos\u00e9", "one", time.Hour))
 	wantErr(t, s.Claim(t.Context(), "jose\u0301", "two", time.Hour), store.ErrTaken)
 	must(t, s.Claim(t.Context(), "alicia", "two", time.Hour))
+}
+
+// since returns since when owner holds name, which they must.
+func since(t *testing.T, s *store.Store, name, owner string) time.Time {
+	t.Helper()
+	since, held, err := s.Holds(t.Context(), name, owner)
+	if err != nil || !held {
+		t.Fatalf("%q held by %s: %v, %v", name, owner, held, err)
+	}
+	return since
 }
 
 func claimsEnd(t *testing.T, open Open) {
@@ -435,8 +452,11 @@ func claimsEnd(t *testing.T, open Open) {
 	if after := time.Since(claimed); after < ttl {
 		t.Errorf("a claim for %s was gone after %s", ttl, after)
 	}
-	if held, err := s.Holds(t.Context(), "alice", "one"); held || err != nil {
+	if _, held, err := s.Holds(t.Context(), "alice", "one"); held || err != nil {
 		t.Errorf("the first owner still holds the name: %v, %v", held, err)
+	}
+	if since := since(t, s, "alice", "two"); since.Before(claimed.Add(ttl).Truncate(time.Microsecond)) {
+		t.Errorf("the second owner has the name since %s, before the first one's time was over", since)
 	}
 	wantErr(t, s.Claim(t.Context(), "alice", "one", time.Hour), store.ErrTaken)
 }
@@ -481,7 +501,7 @@ func canceled(t *testing.T, open Open) {
 	cancel()
 	_, _, err := s.Page(ctx, store.Query{Limit: 1})
 	wantErr(t, err, context.Canceled)
-	_, err = s.Holds(ctx, "alice", "one")
+	_, _, err = s.Holds(ctx, "alice", "one")
 	wantErr(t, err, context.Canceled)
 	_, _, err = s.ListDeadLetters(ctx, store.LetterQuery{Limit: 1})
 	wantErr(t, err, context.Canceled)
@@ -549,7 +569,7 @@ func closed(t *testing.T, open Open) {
 	_, err = s.ClaimRef(ctx, "alice", uuid.NewString(), NewID(0))
 	wantErr(t, err, store.ErrClosed)
 	wantErr(t, s.Claim(ctx, "alice", "one", time.Hour), store.ErrClosed)
-	_, err = s.Holds(ctx, "alice", "one")
+	_, _, err = s.Holds(ctx, "alice", "one")
 	wantErr(t, err, store.ErrClosed)
 	wantErr(t, s.AddDeadLetter(ctx, &tasks.DeadLetter{Topic: "t", Function: "f"}), store.ErrClosed)
 	_, _, err = s.ListDeadLetters(ctx, store.LetterQuery{Limit: 1})
