@@ -7,11 +7,21 @@ import (
 	"golang.org/x/time/rate"
 )
 
+const (
+	// controlCost is how many bytes a ping or pong counts for, beside its own.
+	controlCost = 256
+	// spareRate and spareBytes are for pings, pongs and headers, whatever edge.rate is: bytes a
+	// second, and at once.
+	spareRate, spareBytes = 8 << 10, 64 << 10
+	maxFrameHeader        = 14
+)
+
 // allowance is how much one user may send to this node, over all connections together, be it one
 // after the other: nobody gets more by connecting again.
 type allowance struct {
 	frames   *rate.Limiter
 	refusals *rate.Limiter // Frames that are answered with an error.
+	bytes    *rate.Limiter // That are read from WebSockets.
 	sessions int           // That use it.
 }
 
@@ -47,8 +57,19 @@ func (a *allowance) untilHeard() time.Duration {
 	return max(0, time.Duration(missing/float64(a.refusals.Limit())*float64(time.Second)))
 }
 
+// reads counts n bytes that were read, and returns how long to read nothing more. Control frames and
+// empty pieces of messages count nowhere else.
+func (a *allowance) reads(n int) time.Duration {
+	if a == nil {
+		return 0
+	}
+	now := time.Now()
+	return a.bytes.ReserveN(now, min(n, a.bytes.Burst())).DelayFrom(now)
+}
+
 func (a *allowance) isFull(now time.Time) bool {
-	return a.frames.TokensAt(now) >= float64(a.frames.Burst()) && a.refusals.TokensAt(now) >= float64(a.refusals.Burst())
+	return a.frames.TokensAt(now) >= float64(a.frames.Burst()) && a.refusals.TokensAt(now) >= float64(a.refusals.Burst()) &&
+		a.bytes.TokensAt(now) >= float64(a.bytes.Burst())
 }
 
 // allowances are those of the users who are connected, and of those who were lately and have not
@@ -68,9 +89,13 @@ func (l *allowances) take(user string, cfg EdgeConfig) *allowance {
 	l.sweep()
 	a := l.users[user]
 	if a == nil {
+		largest := float64(cfg.MaxFrameBytes + maxFrameHeader)
 		a = &allowance{
 			frames:   rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst),
 			refusals: rate.NewLimiter(rate.Limit(cfg.Rate/2), 2*cfg.Burst),
+			// All that the two above let through, at its largest, and what keeps a connection
+			// alive: who sends as much as they may never waits.
+			bytes: rate.NewLimiter(rate.Limit(1.5*cfg.Rate*largest+spareRate), 3*cfg.Burst*int(largest)+spareBytes),
 		}
 		if l.users == nil {
 			l.users = make(map[string]*allowance)

@@ -35,11 +35,12 @@ func (s *Server) newMelody() *melody.Melody {
 		sess := sessionOf(ms)
 		ms.Request = nil // It would stay in memory as long as the session.
 		ws := ms.WebsocketConnection()
-		ws.SetPingHandler(func(data string) error { sess.pong(data); return nil })
+		ws.SetPingHandler(func(data string) error { sess.conn.owed += controlCost; sess.pong(data); return nil })
 		ws.SetCloseHandler(func(code int, _ string) error { sess.peerClose(code); return nil })
 		_ = ms.Close() // Melody's writer; an error would be that it has ended.
 		sess.open()
 	})
+	m.HandlePong(func(ms *melody.Session) { sessionOf(ms).conn.owed += controlCost })
 	m.HandleError(func(ms *melody.Session, err error) { sessionOf(ms).broke(err) })
 	m.HandleMessage(func(ms *melody.Session, data []byte) { sessionOf(ms).receive(opText, data) })
 	m.HandleMessageBinary(func(ms *melody.Session, data []byte) { sessionOf(ms).receive(opBinary, data) })

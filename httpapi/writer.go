@@ -301,6 +301,28 @@ type edgeConn struct {
 	// upgraded is set by the session's own goroutine before any other may use the
 	// socket, and never again.
 	upgraded bool
+	owed     int // Bytes that control frames count for, until the next read; the reader's.
+}
+
+// Read reads no faster than the user may send: the peer waits then, by TCP. A wait ends with the session.
+func (c *edgeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.upgraded || n == 0 {
+		return n, err
+	}
+	wait := c.session.allowance.reads(n + c.owed)
+	c.owed = 0
+	if wait <= 0 {
+		return n, err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return n, err
+	case <-c.session.written:
+		return 0, net.ErrClosed // Whoever floods gets no more attention while they leave.
+	}
 }
 
 // Write writes the answer to the upgrade.
