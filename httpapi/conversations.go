@@ -21,7 +21,8 @@ const (
 type Talker interface {
 	// Talks returns the latest message of each of up to limit private talks of user, the
 	// latest first, and how many messages of the archive, the latest, it did not look at yet.
-	Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error)
+	// privateFrom is an id: private messages with lesser ones are not theirs; empty: all are.
+	Talks(ctx context.Context, user, privateFrom string, limit int) (last []*chat.ChatMessage, behind int, err error)
 }
 
 // conversationsPage is the answer of /api/conversations.
@@ -43,7 +44,7 @@ func (s *Server) conversations(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if me == "" {
+	if me.Name == "" {
 		return errInvalidClientID // Open mode, and the client did not say who it is.
 	}
 	limit := defaultTalks
@@ -63,14 +64,14 @@ func (s *Server) conversations(c echo.Context) error {
 		return err
 	}
 	defer done()
-	last, behind, err := s.cfg.Talks.Talks(ctx, me, limit)
+	last, behind, err := s.cfg.Talks.Talks(ctx, me.Name, privateFrom(me), limit)
 	if err != nil {
 		return unavailable("the archive does not answer; try again", err)
 	}
 	page, now := conversationsPage{Conversations: []conversation{}, Behind: behind}, time.Now()
 	for _, msg := range last {
 		with := msg.GetSender()
-		if with == me {
+		if with == me.Name {
 			with = msg.GetToUser()
 		}
 		page.Conversations = append(page.Conversations, conversation{with, newChatFrame(msg, now)})

@@ -10,17 +10,17 @@ import (
 	"burrow/httpapi"
 )
 
-type fakeTalker func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error)
+type fakeTalker func(ctx context.Context, user, privateFrom string, limit int) ([]*chat.ChatMessage, int, error)
 
-func (f fakeTalker) Talks(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error) {
-	return f(ctx, user, limit)
+func (f fakeTalker) Talks(ctx context.Context, user, privateFrom string, limit int) ([]*chat.ChatMessage, int, error) {
+	return f(ctx, user, privateFrom, limit)
 }
 
 func TestConversationsAreOnesOwn(t *testing.T) {
 	asked, limits := []string{}, []int{}
 	var broken error
 	n := start(t, func(c *httpapi.Config) {
-		c.Talks = fakeTalker(func(ctx context.Context, user string, limit int) ([]*chat.ChatMessage, int, error) {
+		c.Talks = fakeTalker(func(ctx context.Context, user, privateFrom string, limit int) ([]*chat.ChatMessage, int, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("the archive may take as long as it likes")
 			}

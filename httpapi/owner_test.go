@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"burrow/gen/chat"
 	"burrow/gen/edge"
 	"burrow/httpapi"
 )
@@ -28,11 +29,16 @@ func (n *node) takes(cookie string, since time.Time) {
 // what was said with it in private before, on no way; and all that is said to everyone.
 func TestPrivateTalkStaysWithItsOwner(t *testing.T) {
 	var asked httpapi.SearchQuery
+	var talksFrom string
 	n := start(t, func(c *httpapi.Config) {
 		c.ArchivePrivate, c.History.ResumeOverlap = true, 50*time.Millisecond
 		c.Search = fakeSearcher(func(_ context.Context, q httpapi.SearchQuery) (httpapi.SearchHits, error) {
 			asked = q
 			return httpapi.SearchHits{}, nil
+		})
+		c.Talks = fakeTalker(func(_ context.Context, _, from string, _ int) ([]*chat.ChatMessage, int, error) {
+			talksFrom = from
+			return nil, 0, nil
 		})
 	})
 	now := time.Now()
@@ -71,6 +77,11 @@ func TestPrivateTalkStaysWithItsOwner(t *testing.T) {
 	n.request(t, "GET", "/api/search?q=a", "", cookie)
 	if asked.User != "alice" || asked.PrivateFrom <= secret.Id || asked.PrivateFrom >= mine.Id {
 		t.Errorf("a search asked for %+v", asked)
+	}
+
+	n.request(t, "GET", "/api/conversations", "", cookie)
+	if talksFrom <= secret.Id || talksFrom >= mine.Id {
+		t.Errorf("the talks were asked for from %q on", talksFrom)
 	}
 
 	// What the node remembers and what comes late.

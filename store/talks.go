@@ -14,17 +14,25 @@ const MaxTalks = 100
 
 // Talks returns the latest message of each of user's private talks, up to limit of them, the talk
 // with the latest one first. It finds them by the index of words, which may be behind by as many
-// messages as it says: see Hits. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
-func (s *Store) Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
-	if last, behind, err = s.talks(ctx, user, limit); err != nil {
+// messages as it says: see Hits. Messages with ids less than privateFrom are left out, if it is not
+// empty. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Talks(ctx context.Context, user, privateFrom string, limit int) (last []*chat.ChatMessage, behind int, err error) {
+	if last, behind, err = s.talks(ctx, user, privateFrom, limit); err != nil {
 		return nil, 0, fmt.Errorf("store: talks: %w", err)
 	}
 	return last, behind, nil
 }
 
-func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
+func (s *Store) talks(ctx context.Context, user, privateFrom string, limit int) (last []*chat.ChatMessage, behind int, err error) {
 	if user == "" || limit < 1 {
 		return nil, 0, fmt.Errorf("%w: talks of %q, at most %d", ErrInvalid, user, limit)
+	}
+	var first int64
+	if privateFrom != "" {
+		if privateFrom, err = canonicalID(privateFrom); err != nil {
+			return nil, 0, err
+		}
+		first, _ = placesOf(privateFrom)
 	}
 	if err := s.enter(); err != nil {
 		return nil, 0, err
@@ -42,7 +50,7 @@ func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat
 	match := `people : "` + personWord(user) + `"`
 	for place := int64(1<<63 - 1); len(last) < limit; {
 		// The newest one that is in no talk found so far, all of which are newer.
-		err := s.findPrivate.QueryRowContext(ctx, match, place).Scan(&place)
+		err := s.findPrivate.QueryRowContext(ctx, match, place, first).Scan(&place)
 		if errors.Is(err, sql.ErrNoRows) {
 			break
 		}
@@ -56,7 +64,7 @@ func (s *Store) talks(ctx context.Context, user string, limit int) (last []*chat
 		if err != nil {
 			return nil, 0, s.explain(err)
 		}
-		if from, to := msg.GetSender(), msg.GetToUser(); to == "" || from != user && to != user {
+		if from, to := msg.GetSender(), msg.GetToUser(); to == "" || from != user && to != user || msg.GetId() < privateFrom {
 			continue // the index knows; but nobody's private talk hangs on an index
 		}
 		last = append(last, msg)

@@ -73,8 +73,8 @@ func (a archive) Search(ctx context.Context, q httpapi.SearchQuery) (httpapi.Sea
 }
 
 // Talks lists the private talks of user.
-func (a archive) Talks(ctx context.Context, user string, limit int) (last []*chat.ChatMessage, behind int, err error) {
-	return a.store.Talks(ctx, user, limit)
+func (a archive) Talks(ctx context.Context, user, privateFrom string, limit int) (last []*chat.ChatMessage, behind int, err error) {
+	return a.store.Talks(ctx, user, privateFrom, limit)
 }
 
 // presenceEvents publishes what the tracker has to say.

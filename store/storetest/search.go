@@ -281,12 +281,17 @@ var Texts = []string{
 
 func talks(t *testing.T, open Open) {
 	s := start(t, open, t.TempDir())
+	var party string
 	for _, m := range [][3]string{
 		{"alice", "", "to all"}, {"bob", "alice", "first"}, {"alice", "carol", "1"}, {"carol", "bob", "of others"},
 		{"alice", "alice", "a note"}, {"al", "ice", "…"}, {"carol", "alice", "🎉"}, {"dave", "alice", "..."}, {"alice", "bob", "latest"},
 		{"alice bob", "alice\" NOT", "hostile"},
 	} {
-		if err := s.Append(t.Context(), NewMessage(m[0], m[1], m[2])); err != nil {
+		msg := NewMessage(m[0], m[1], m[2])
+		if m[2] == "🎉" {
+			party = msg.GetId()
+		}
+		if err := s.Append(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -300,7 +305,7 @@ func talks(t *testing.T, open Open) {
 		"nobody":      nil,
 	} {
 		for _, limit := range []int{100, 2, 1} {
-			last, behind, err := s.Talks(t.Context(), user, limit)
+			last, behind, err := s.Talks(t.Context(), user, "", limit)
 			if err != nil || behind != 0 {
 				t.Fatal(behind, err)
 			}
@@ -319,14 +324,21 @@ func talks(t *testing.T, open Open) {
 		}
 	}
 	Indexed(t, s)
-	last, _, err := s.Talks(t.Context(), "erin", 1000)
+	last, _, err := s.Talks(t.Context(), "erin", "", 1000)
 	if err != nil || len(last) != store.MaxTalks {
 		t.Errorf("got %d talks, %v, want %d", len(last), err, store.MaxTalks)
 	}
 	for _, limit := range []int{0, -1} {
-		_, _, err := s.Talks(t.Context(), "alice", limit)
+		_, _, err := s.Talks(t.Context(), "alice", "", limit)
 		wantErr(t, err, store.ErrInvalid)
 	}
-	_, _, err = s.Talks(t.Context(), "", 1)
+	_, _, err = s.Talks(t.Context(), "", "", 1)
 	wantErr(t, err, store.ErrInvalid)
+	_, _, err = s.Talks(t.Context(), "alice", "x", 1)
+	wantErr(t, err, store.ErrInvalid)
+
+	last, _, err = s.Talks(t.Context(), "alice", party, 100)
+	if err != nil || len(last) != 3 || last[2].GetContent() != "🎉" {
+		t.Errorf("from the party on: got %v, %v, want three talks", last, err)
+	}
 }
