@@ -9,6 +9,9 @@ import (
 // SetReseedAfter makes s merge the archive again after d instead of 3 s. Before Run only.
 func SetReseedAfter(s *Server, d time.Duration) { s.reseedAfter = d }
 
+// SetPostTimeout bounds requests by d. Before Run only.
+func SetPostTimeout(s *Server, d time.Duration) { s.postTimeout = d }
+
 // SetFailureBurst makes s answer 429 after n proofs that are worth nothing. Before Run only.
 func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
 

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// postTimeout bounds what one request waits for, so that its answer is there before
-	// net/http gives up.
+	// postTimeout bounds one request, from its header on, so that its answer is there before
+	// net/http gives up: reading the body, of which ReadTimeout bounds the time, is part of it.
 	postTimeout = 25 * time.Second
 	// maxPosting is how many requests of one user may be going on; a connection has one.
 	maxPosting = 4
@@ -101,6 +101,7 @@ func (s *Server) postTyping(c echo.Context) error {
 // request handles a request that stands for a frame, which is read into m. Then do returns the answer to
 // the user, or what is wrong and whether that is the client's fault.
 func (s *Server) request(c echo.Context, m proto.Message, do func(context.Context, string) (proto.Message, *errorBody, bool)) error {
+	by := time.Now().Add(s.postTimeout)
 	user, err := s.poster(c)
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (s *Server) request(c echo.Context, m proto.Message, do func(context.Contex
 	}
 	var answer proto.Message
 	if bad == nil {
-		ctx, cancel := context.WithTimeout(s.ctx, postTimeout)
+		ctx, cancel := context.WithDeadline(s.ctx, by)
 		defer cancel()
 		answer, bad, mine = do(ctx, user)
 	}

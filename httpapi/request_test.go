@@ -1,14 +1,17 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"burrow/gen/edge"
 	"burrow/httpapi"
@@ -277,5 +280,38 @@ func TestPostActivity(t *testing.T) {
 	told((*edge.Status).GetOnline)
 	if away() {
 		t.Error("alice is away because an earlier stream was")
+	}
+}
+
+// The time that the body of a request takes is part of its bound: its answer would come when nobody can
+// write it any more.
+func TestSlowBodiesAreAnsweredInTime(t *testing.T) {
+	const bound, late = 5 * time.Second, 4 * time.Second
+	n := prepare(t, nil)
+	httpapi.SetPostTimeout(n.Server, bound)
+	n.run(t)
+	if err := n.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer n.holdPublishes()()
+	conn, err := net.Dial("tcp", n.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := posted(ref(1), "slow", "")
+	began := time.Now()
+	fmt.Fprintf(conn, "POST /api/messages?client_id=alice HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	eventually(t, "it is being read", func() bool { return httpapi.Posting(n.Server, "alice") == 1 })
+	<-time.After(late) // What takes time is what is tested.
+	fmt.Fprint(conn, body)
+	_ = conn.SetReadDeadline(began.Add(3 * bound))
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if took := time.Since(began); res.StatusCode != 503 || took > bound+late/2 {
+		t.Errorf("%d after %s, want 503 after %s", res.StatusCode, took, bound)
 	}
 }

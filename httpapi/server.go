@@ -68,6 +68,7 @@ type Server struct {
 	http         *http.Server
 
 	reseedAfter time.Duration
+	postTimeout time.Duration
 	epoch       string // Of this start of the node.
 
 	mu       sync.Mutex
@@ -119,6 +120,7 @@ func New(cfg Config) (*Server, error) {
 		readers:     newHostLimiter(historyRate, historyBurst),
 		searching:   make(chan struct{}, maxSearches),
 		reseedAfter: reseedAfter,
+		postTimeout: postTimeout,
 		epoch:       rand.Text(),
 		refill:      make(chan struct{}, 1),
 		seeded:      make(chan struct{}),
