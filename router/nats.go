@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	wnats "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -43,6 +42,7 @@ type natsDriver struct {
 	log      *slog.Logger
 	server   *embeddedNATS // nil when the server is elsewhere
 	pub, sub *nats.Conn    // readers have their own: a full one does not slow confirms
+	confirms *natsConfirms // of pub
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
 
@@ -137,7 +137,9 @@ func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats
 		}
 	}()
 	// A publish while the link is down must fail and not be kept by the client.
-	if pub, err = nats.Connect(address, append(opts, nats.ReconnectBufSize(-1))...); err != nil {
+	confirms := newNATSConfirms()
+	lost := nats.DisconnectErrHandler(func(*nats.Conn, error) { confirms.lost() })
+	if pub, err = nats.Connect(address, append(opts, nats.ReconnectBufSize(-1), lost)...); err != nil {
 		return err
 	}
 	sub, err = nats.Connect(address, append(opts, nats.ReconnectHandler(func(*nats.Conn) { d.renewed() }))...)
@@ -150,7 +152,10 @@ func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats
 	if got, need := pub.MaxPayload(), int64(d.cfg.MaxMessageBytes+natsHeaders); got < need {
 		d.log.Warn(fmt.Sprintf("nats counts the headers of a message too, so that the largest are refused: set max_payload of the server to %d, or lower broker.max_message_bytes", need), "max_payload", got, "broker.max_message_bytes", d.cfg.MaxMessageBytes)
 	}
-	pubJS, err := jetstream.New(pub, jetstream.WithPublishAsyncMaxPending(natsMaxPending), jetstream.WithPublishAsyncTimeout(d.cfg.PublishTimeout))
+	if err := confirms.listen(pub); err != nil {
+		return err
+	}
+	pubJS, err := jetstream.New(pub)
 	if err != nil {
 		return err
 	}
@@ -167,7 +172,7 @@ func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats
 	if err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	d.pub, d.sub, d.pubJS, d.subJS = pub, sub, pubJS, subJS
+	d.pub, d.sub, d.pubJS, d.subJS, d.confirms = pub, sub, pubJS, subJS, confirms
 	return nil
 }
 
@@ -364,92 +369,6 @@ func (d *natsDriver) forget(topic string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.known, topic)
-}
-
-// publish sends one message after the other: were they sent ahead, a later one could
-// be stored when the one before it was not, and then stand before it.
-func (d *natsDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
-	for _, msg := range msgs {
-		if err := d.publishOne(ctx, delivery, natsMessage(topic, msg)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// publishOne tries until ctx ends. Trying again is safe: the server knows the ids of
-// the last two minutes.
-func (d *natsDriver) publishOne(ctx context.Context, delivery Delivery, out *nats.Msg) error {
-	for {
-		err := d.ensure(ctx, out.Subject, delivery)
-		if err == nil {
-			err = d.send(ctx, out)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-			d.forget(out.Subject)
-		case delivery == Task && isFull(err):
-			// Handled tasks may be in the way; those that wait never go.
-			if trimmed := d.trim(ctx, out.Subject, 1); trimmed != nil {
-				return errors.Join(err, trimmed)
-			}
-		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting),
-			errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs):
-		default:
-			return err
-		}
-		if !sleep(ctx, jitter(50*time.Millisecond)) {
-			return errors.Join(err, ctx.Err())
-		}
-	}
-}
-
-// send publishes once and waits for the answer. Not by a request, which would wait for
-// its end on a link that is gone.
-func (d *natsDriver) send(ctx context.Context, out *nats.Msg) error {
-	stall := natsStall
-	if deadline, ok := ctx.Deadline(); ok {
-		stall = min(stall, time.Until(deadline))
-	}
-	if stall <= 0 {
-		return context.DeadlineExceeded
-	}
-	future, err := d.pubJS.PublishMsgAsync(out, jetstream.WithStallWait(stall))
-	if err != nil {
-		return err
-	}
-	select {
-	case <-future.Ok():
-		return nil
-	case err := <-future.Err():
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// natsMessage returns msg as it goes over the wire, in the form of NATSMarshaler, with what
-// the server knows it by when it comes twice. It looks at the ids of a whole stream, and a
-// message may be replayed.
-func natsMessage(topic string, msg *message.Message) *nats.Msg {
-	id := topic + " " + msg.UUID
-	if replay := msg.Metadata[metaReplay]; replay != "" {
-		id += " " + replay
-	}
-	values := make([]string, 0, len(msg.Metadata)+2) // one piece of memory for all
-	header := make(nats.Header, len(msg.Metadata)+2)
-	set := func(key, value string) {
-		values = append(values, value)
-		header[key] = values[len(values)-1 : len(values) : len(values)]
-	}
-	set(wnats.WatermillUUIDHdr, msg.UUID)
-	for key, value := range msg.Metadata {
-		set(key, value)
-	}
-	set(jetstream.MsgIDHeader, id)
-	return &nats.Msg{Subject: topic, Data: msg.Payload, Header: header}
 }
 
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {

@@ -332,7 +332,7 @@ func (s *natsSource) renew(ctx context.Context, m *nats.Msg, meta *nats.MsgMetad
 	}
 	out.Header.Set(metaOnly, s.sub.group)
 	out.Header.Set(jetstream.MsgIDHeader, m.Subject+" "+s.sub.group+" "+number)
-	return s.drv.send(ctx, out)
+	return s.drv.confirms.publish(ctx, out)
 }
 
 // answer does the same with each task. Unless it is sure that the stream is the same
