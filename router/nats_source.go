@@ -21,11 +21,13 @@ import (
 )
 
 const (
-	natsHeartbeat = 5 * time.Second   // of the server, while it has no message
-	natsPull      = 3 * natsHeartbeat // how long the server keeps one request for messages
-	natsAck       = "$JS.ACK."        // where the ack of a delivered message goes
-	natsStatus    = "Status"          // header of what the server tells by itself
-	natsDetail    = "Description"     // and its words for it
+	natsHeartbeat = 5 * time.Second         // of the server, while it has no message
+	natsPull      = 3 * natsHeartbeat       // how long the server keeps one request for messages
+	natsAck       = "$JS.ACK."              // where the ack of a delivered message goes
+	natsAskMore   = 64                      // so many are worth a request while another one lasts
+	natsStatus    = "Status"                // header of what the server tells by itself
+	natsDetail    = "Description"           // and its words for it
+	natsRest      = "Nats-Pending-Messages" // of the request that is over
 	natsNext      = "$JS.API.CONSUMER.MSG.NEXT."
 	natsOwn       = "Nats-" // how such headers begin
 )
@@ -98,10 +100,6 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 	}
 	s.inbox.SetClosedHandler(func(string) { close(s.gone) })
 	_ = s.inbox.SetPendingLimits(-1, -1) // a request bounds them; never fails for a new subscription
-	if err := s.ask(); err != nil {
-		_ = s.inbox.Unsubscribe()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -131,28 +129,51 @@ func (s *natsSource) receive(m *nats.Msg) {
 	}
 }
 
-// ask requests as many messages as the window has.
-func (s *natsSource) ask() error {
+// askFor requests what the caller has room for and the server was not asked for yet: of
+// tasks no more, for nobody tells the server that those which wait here are being worked
+// on, and it would give them to another worker as well. Events have no such bound. It
+// asks for many at a time.
+func (s *natsSource) askFor(room int) error {
+	if s.sub.delivery == Event {
+		room = s.sub.window
+	}
+	if n := room - s.asked; s.asked == 0 && n > 0 || s.sub.delivery == Task && n >= natsAskMore {
+		return s.ask(n)
+	}
+	return nil
+}
+
+// ask requests n more messages.
+func (s *natsSource) ask(n int) error {
 	request, err := json.Marshal(struct {
 		Batch     int           `json:"batch"`
 		Expires   time.Duration `json:"expires"`
 		Heartbeat time.Duration `json:"idle_heartbeat"`
-	}{s.sub.window, natsPull, natsHeartbeat})
+	}{n, natsPull, natsHeartbeat})
 	if err != nil {
 		return err
 	}
-	s.asked = s.sub.window
+	s.asked += n
 	return s.drv.sub.PublishRequest(natsNext+s.stream+"."+s.name, s.inbox.Subject, request)
 }
 
 func (s *natsSource) next(ctx context.Context, most int) ([]*delivered, error) {
-	if ds, err := s.readAhead(nil, most); len(ds) > 0 || err != nil {
-		return ds, err
+	ds, err := s.take(ctx, most)
+	if s.sub.delivery == Event && len(ds) > 0 {
+		_, created, _ := strings.Cut(s.sub.cursor, " ")
+		s.sub.cursor = strconv.FormatUint(s.lastStream+1, 10) + " " + created
 	}
-	if s.asked == 0 {
-		if err := s.ask(); err != nil {
-			return nil, err
-		}
+	return ds, err
+}
+
+// take is next without the cursor.
+func (s *natsSource) take(ctx context.Context, most int) ([]*delivered, error) {
+	ds, err := s.readAhead(nil, most)
+	if err == nil {
+		err = s.askFor(most - len(ds))
+	}
+	if len(ds) > 0 || err != nil {
+		return ds, err
 	}
 	silence := time.NewTimer(2 * natsHeartbeat)
 	defer silence.Stop()
@@ -202,10 +223,8 @@ func (s *natsSource) resume(ctx context.Context) error {
 	_, s.reconnected = s.drv.currentLink()
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	if err := s.check(ctx); err != nil {
-		return err
-	}
-	return s.ask()
+	s.asked = 0
+	return s.check(ctx)
 }
 
 // errReplaced says that what a source has read is not on the broker any more.
@@ -230,8 +249,12 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 		switch status := m.Header.Get(natsStatus); status {
 		case natsAlive:
 			return nil, nil
-		case natsNothing, natsExpired:
-			s.asked = 0
+		case natsNothing, natsExpired: // of one request; without a number of the only one
+			rest, err := strconv.Atoi(m.Header.Get(natsRest))
+			if err != nil || rest < 0 {
+				rest = s.asked
+			}
+			s.asked = max(s.asked-rest, 0)
 			return nil, nil
 		default:
 			return nil, fmt.Errorf("the server ended the reading: %s %s", status, m.Header.Get(natsDetail))
@@ -254,22 +277,20 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 			s.sub.gap()
 		}
 		s.lastStream = meta.Sequence.Stream
-		_, created, _ := strings.Cut(s.sub.cursor, " ")
-		s.sub.cursor = strconv.FormatUint(meta.Sequence.Stream+1, 10) + " " + created
 	}
-	number := strconv.FormatUint(meta.Sequence.Stream, 10)
 	msg := natsDecode(m)
 	if msg.UUID == "" {
 		// A program without Watermill sent it. Its place in the stream is an id too.
-		msg.UUID = meta.Stream + "-" + number
+		msg.UUID = meta.Stream + "-" + strconv.FormatUint(meta.Sequence.Stream, 10)
 	}
 	sent := int(min(meta.NumDelivered, math.MaxInt32)) - 1
 	if s.sub.delivery == Event {
 		sent = 0
 	}
 	// With the time at which it was stored, for a stream that is made anew counts from 1.
-	id := number + " " + strconv.FormatInt(meta.Timestamp.UnixNano(), 10)
-	return &delivered{msg: msg, id: id, tag: m, redelivered: sent}, nil
+	id := strconv.AppendUint(make([]byte, 0, 48), meta.Sequence.Stream, 10)
+	id = strconv.AppendInt(append(id, ' '), meta.Timestamp.UnixNano(), 10)
+	return &delivered{msg: msg, id: string(id), tag: m, redelivered: sent}, nil
 }
 
 // natsOwns tells if a header means something to the server.

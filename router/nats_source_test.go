@@ -241,7 +241,13 @@ func TestATaskOfANewNATSStreamIsNotTakenForAnOldOne(t *testing.T) {
 		}
 		src := open()
 		publish("old")
-		old := read(t, src, 1)
+		var old []*delivered
+		for len(old) == 0 { // with room for more: the server tells who waits that a stream is gone
+			var err error
+			if old, err = src.next(t.Context(), 16); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err := d.subJS.DeleteStream(t.Context(), d.streamName(topic, Task)); err != nil {
 			t.Fatal(err)
 		}
@@ -458,4 +464,49 @@ func TestTheTasksOfTheLastProcessComeAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestANATSReaderHoldsNoTaskThatItHasNoRoomFor: nobody extends the time of such a one, so
+// that another worker would have it too.
+func TestANATSReaderHoldsNoTaskThatItHasNoRoomFor(t *testing.T) {
+	t.Parallel()
+	natsServers(t, func(t *testing.T, cfg Config) {
+		d := openTestDriver(t, cfg).(*natsDriver)
+		topic := cfg.TopicPrefix + ".tasks.Work"
+		if err := d.declare(t.Context(), topic, Task, "work"); err != nil {
+			t.Fatal(err)
+		}
+		var msgs []*message.Message
+		for _, n := range numbers(0, 500) {
+			msgs = append(msgs, message.NewMessage(watermill.NewUUID(), []byte(n)))
+		}
+		if err := d.publish(t.Context(), topic, Task, msgs); err != nil {
+			t.Fatal(err)
+		}
+		src, err := d.open(t.Context(), &subscription{topic: topic, delivery: Task, group: "work", window: 400})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = src.close(context.WithoutCancel(t.Context()), true) }()
+		var got []string
+		for _, room := range []int{10, 1, 300, 100, 89} { // each is taken in full before the next
+			for left := room; left > 0; {
+				ds, err := src.next(t.Context(), left)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, left = append(got, payloads(ds)...), left-len(ds)
+			}
+			consumer, err := d.taskConsumer(t.Context(), topic, "work")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if held := consumer.CachedInfo().NumAckPending; held != len(got) {
+				t.Errorf("the reader holds %d tasks, and had room for %d", held, len(got))
+			}
+		}
+		if !slices.Equal(got, numbers(0, 500)) {
+			t.Errorf("got %q", got)
+		}
+	})
 }
