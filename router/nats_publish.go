@@ -171,7 +171,8 @@ func natsAnswer(m *nats.Msg) error {
 		return jetstream.ErrNoStreamResponse
 	}
 	// {"stream":"BURROW_…","seq":7}: no name of a stream of ours is "error".
-	if bytes.HasPrefix(m.Data, []byte(`{"stream":"`)) && !bytes.Contains(m.Data, []byte(`"error"`)) {
+	name, quick := bytes.CutPrefix(m.Data, []byte(`{"stream":"`))
+	if quick && !bytes.HasPrefix(name, []byte(`"`)) && !bytes.Contains(name, []byte(`"error"`)) {
 		return nil
 	}
 	var answer struct {
