@@ -83,6 +83,8 @@ func (d *amqpDriver) features() Features { return Features{Durable: true, Shared
 
 func (d *amqpDriver) fits(string, *message.Message) error { return nil }
 
+func (d *amqpDriver) spare() int { return amqpSpare }
+
 func (d *amqpDriver) refuses(err error) bool {
 	switch amqpCode(err) {
 	case amqp.AccessRefused, amqp.NotAllowed, amqp.PreconditionFailed:

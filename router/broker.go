@@ -72,6 +72,9 @@ type driver interface {
 	// refuses tells if err, of declare or open, is an answer of the broker that it would
 	// give again.
 	refuses(err error) bool
+	// spare is how many tasks of a subscription may wait here for another attempt, or
+	// behind one that does.
+	spare() int
 	// ping tells if the broker answers.
 	ping(ctx context.Context) error
 	features() Features
@@ -123,6 +126,7 @@ type delivered struct {
 	lane     *lane
 	behind   *delivered // the next one in the lane
 	parked   bool
+	size     int // of its payload, when it was parked
 	attempts int // nacks so far, in this process
 
 	// Of the worker that hands it out.
@@ -143,9 +147,11 @@ const (
 	// otherwise: one that was sent so often is given back as a new one.
 	renewAfter = maxDeliveries / 2
 
-	taskWindow  = 256 // tasks in flight in one subscription that nothing holds up,
-	taskSpare   = 384 // and those that wait for another attempt, or behind one that does
-	eventWindow = 256 // the same of events
+	taskWindow  = 256      // tasks in flight in one subscription that nothing holds up,
+	taskSpare   = 2048     // and those that wait for another attempt, or behind one that does,
+	amqpSpare   = 384      // fewer where the broker sends as many unasked, however large,
+	spareBytes  = 64 << 20 // and with no more payload than that
+	eventWindow = 256      // the same of events
 	eventSpare  = 768
 )
 

@@ -93,6 +93,8 @@ func (d *memoryDriver) features() Features { return Features{} }
 
 func (d *memoryDriver) fits(string, *message.Message) error { return nil }
 
+func (d *memoryDriver) spare() int { return taskSpare }
+
 func (d *memoryDriver) refuses(error) bool { return true } // it is never away
 
 func (d *memoryDriver) ping(context.Context) error {

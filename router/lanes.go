@@ -118,11 +118,13 @@ func (st *stream) park(d *delivered) bool {
 	if d.parked {
 		return true
 	}
-	if st.parked == st.s.spare {
+	size := len(d.msg.Payload)
+	if st.parked == st.s.spare || st.parked > 0 && st.bytes+size > st.s.spareBytes {
 		return false
 	}
-	d.parked = true
+	d.parked, d.size = true, size
 	st.parked++
+	st.bytes += size
 	st.active--
 	signal(st.room)
 	return true
@@ -156,6 +158,7 @@ func (st *stream) settle(d *delivered, answer answer) {
 	case acked:
 		if d.parked {
 			st.parked--
+			st.bytes -= d.size
 		} else {
 			st.active--
 		}

@@ -27,7 +27,7 @@ const (
 	natsEventAge      = time.Minute
 	natsEventBytes    = 64 << 20
 	natsTaskDuplicate = 2 * time.Minute
-	natsMaxAckPending = 10_000      // of all workers of a function together; each has some hundred
+	natsMaxAckPending = 50_000      // of all workers of a function together; each has taskSpare and some
 	natsMaxPending    = 4000        // unconfirmed publishes of this process
 	natsStall         = time.Second // how long one more waits for room among them
 	natsHeaders       = 64 << 10    // bytes, more than those of any message; a server counts them too
@@ -226,6 +226,8 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 	}
 	return nil
 }
+
+func (d *natsDriver) spare() int { return taskSpare }
 
 func (d *natsDriver) refuses(err error) bool {
 	var answer *jetstream.APIError

@@ -135,6 +135,8 @@ func (d *redisDriver) features() Features { return Features{Durable: true, Share
 
 func (d *redisDriver) fits(string, *message.Message) error { return nil }
 
+func (d *redisDriver) spare() int { return taskSpare }
+
 func (d *redisDriver) refuses(err error) bool {
 	_, answered := errors.AsType[redis.Error](err)
 	return answered && !redisStarting(err)

@@ -33,7 +33,8 @@ type stream struct {
 	mu        sync.Mutex
 	inflight  map[string]*delivered
 	active    int // of them in the window
-	parked    int // and in the spare room
+	parked    int // and in the spare room,
+	bytes     int // with so much payload
 	lanes     map[laneKey]*lane
 	unused    *lane        // lanes to use again
 	ready     lanes        // have a message to hand out, first come first served

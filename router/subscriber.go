@@ -24,12 +24,14 @@ type subscriber struct {
 	group    string
 	settings FunctionConfig
 	window   int // messages in flight that nothing holds up
-	spare    int // and messages that wait for another attempt, or behind one that does
-	keyOf    func(*message.Message) laneKey
-	decode   func(*message.Message) (proto.Message, error) // nil: the function reads the payload itself
-	onGap    func(topic, function string)
-	log      *slog.Logger
-	metrics  *metrics
+	spare    int // and messages that wait for another attempt, or behind one that does,
+	// with at most so many bytes of payload, and one message
+	spareBytes int
+	keyOf      func(*message.Message) laneKey
+	decode     func(*message.Message) (proto.Message, error) // nil: the function reads the payload itself
+	onGap      func(topic, function string)
+	log        *slog.Logger
+	metrics    *metrics
 	// abandoned ends the contexts of messages: nothing waits for handlers any more.
 	abandoned context.Context
 	abandon   context.CancelFunc
@@ -45,9 +47,9 @@ type subscriber struct {
 
 func newSubscriber(drv driver, d Delivery, group string, settings FunctionConfig, abandoned context.Context, log *slog.Logger, m *metrics) *subscriber {
 	s := &subscriber{drv: drv, delivery: d, group: group, settings: settings.orDefault(), window: eventWindow, log: log, metrics: m, keyOf: keyOf}
-	s.spare = eventSpare
+	s.spare, s.spareBytes = eventSpare, spareBytes
 	if d == Task {
-		s.window, s.spare = taskWindow, taskSpare
+		s.window, s.spare = taskWindow, drv.spare()
 	}
 	s.window = max(s.window, s.settings.Concurrency)
 	s.abandoned, s.abandon = context.WithCancel(abandoned)

@@ -136,6 +136,64 @@ func TestAMessageThatFailsForAMinuteDelaysNobodyElse(t *testing.T) {
 	}
 }
 
+// TestAKeyOfWhichEverythingFailsDelaysNobodyElse as long as what waits has room.
+func TestAKeyOfWhichEverythingFailsDelaysNobodyElse(t *testing.T) {
+	for name, test := range map[string]struct {
+		failing int
+		size    int
+		late    bool // the room is full
+	}{
+		"2,000 messages":                    {failing: 2000},
+		"more than there is room for":       {failing: 3000, late: true},
+		"more bytes than there is room for": {failing: 700, size: 1000, late: true},
+		"some bytes":                        {failing: 300, size: 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := newTimes()
+			letters := 0
+			virtual(t, func(cfg *Config) {
+				cfg.DeadLetter = func(context.Context, DeadLetter) error { letters++; return nil }
+			}, func(r *Router) error {
+				return Handle(r, "work", func(_ context.Context, m *tasks.ArchiveMessage) error {
+					if strings.HasPrefix(m.GetMessage().GetContent(), "bad") {
+						return errors.New("never")
+					}
+					seen.note(m.GetMessage().GetContent())
+					return nil
+				})
+			}, func(t *testing.T, r *Router) {
+				seen.start = time.Now()
+				for _, s := range r.subs {
+					if test.size > 0 {
+						s.spareBytes = 400 * test.size
+					}
+				}
+				var msgs []proto.Message
+				for range test.failing {
+					msgs = append(msgs, task("slow", "bad"+strings.Repeat("x", test.size)))
+				}
+				for i := range 100 {
+					msgs = append(msgs, task(fmt.Sprint("user ", i), fmt.Sprint("other ", i)))
+				}
+				if err := r.Publish(t.Context(), msgs...); err != nil {
+					t.Fatal(err)
+				}
+				elapse(3 * time.Hour)
+				var worst time.Duration
+				for _, after := range seen.first {
+					worst = max(worst, after)
+				}
+				if late := worst > 100*time.Millisecond; late != test.late || worst > time.Minute {
+					t.Errorf("others were delayed by %s", worst)
+				}
+				if len(seen.order) != 100 || letters != test.failing {
+					t.Errorf("handled %d of 100 and gave up on %d of %d", len(seen.order), letters, test.failing)
+				}
+			})
+		})
+	}
+}
+
 func TestAFunctionIsTriedAsItsSettingsSay(t *testing.T) {
 	var at []time.Time
 	var letters []DeadLetter
@@ -328,6 +386,8 @@ type barren struct {
 	opened int
 }
 
+func (b *barren) spare() int { return taskSpare }
+
 func (b *barren) declare(context.Context, string, Delivery, string) error { return nil }
 
 func (b *barren) open(context.Context, *subscription) (source, error) {
@@ -365,6 +425,8 @@ type absent struct {
 	final error // what it says then
 	tries int
 }
+
+func (a *absent) spare() int { return taskSpare }
 
 func (a *absent) declare(context.Context, string, Delivery, string) error {
 	a.tries++
