@@ -254,9 +254,14 @@ func (s *memorySource) release(_ context.Context, ds []*delivered) error {
 	if s.sub.delivery == Event {
 		return nil
 	}
+	// Anew, as from any broker: an abandoned function may hold the old ones still.
+	back := make([]*delivered, len(ds))
+	for i, d := range ds {
+		back[i] = &delivered{msg: d.msg.Copy(), id: d.id, tag: d.tag, redelivered: d.redelivered}
+	}
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
-	s.queue.waiting = append(slices.Clone(ds), s.queue.waiting...)
+	s.queue.waiting = append(back, s.queue.waiting...)
 	// In the order in which they came, whoever gives back first.
 	slices.SortFunc(s.queue.waiting, func(a, b *delivered) int { return cmp.Compare(a.number(), b.number()) })
 	s.queue.signal()

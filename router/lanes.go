@@ -203,10 +203,13 @@ func (st *stream) again(d *delivered) {
 	time.AfterFunc(jitter(st.s.settings.wait(d.attempts)), func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
+		if st.stop.Err() != nil {
+			return // given back by run
+		}
 		l.waiting--
 		l.held = false
 		l.pushFront(d)
 		st.offer(l)
-		st.wake() // not once the stream stops
+		st.wake()
 	})
 }
