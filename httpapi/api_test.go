@@ -377,8 +377,12 @@ func TestPageAndFiles(t *testing.T) {
 		if res.StatusCode != 200 || body == "" || res.Header.Get("Content-Type") != kind || etag == "" || res.Header.Get("Cache-Control") != "no-cache" {
 			t.Errorf("%s: %d %q %v", path, res.StatusCode, body, res.Header)
 		}
+		policy := "default-src 'none'"
+		if path == "/" {
+			policy += "; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		}
 		for name, want := range map[string]string{
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+			"Content-Security-Policy": policy,
 			"X-Content-Type-Options":  "nosniff",
 			"Referrer-Policy":         "no-referrer",
 		} {
