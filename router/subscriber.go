@@ -122,6 +122,7 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 func (s *subscriber) Close() error {
 	s.close()
 	s.mu.Lock() // a Subscribe that is under way has begun its stream, or never will
+	//lint:ignore SA2001 the waiting is what it is for
 	s.mu.Unlock()
 	if s.drain > 0 {
 		timer := time.AfterFunc(s.drain, s.abandon)
