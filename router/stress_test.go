@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"burrow/gen/tasks"
@@ -30,7 +29,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	for i := range 3 * keys {
 		busy[fmt.Sprint(i/keys, " key ", i%keys)] = new(atomic.Int32)
 	}
-	begun := runtime.NumGoroutine()
+	begun := goleak.IgnoreCurrent()
 
 	start := func(place int, calm bool) (r *Router, ended chan error) {
 		cfg := testConfig(t, "gochannel")
@@ -136,9 +135,12 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	if err := publisher.Close(); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= begun })
-	if t.Failed() {
-		buf := make([]byte, 1<<20)
-		t.Log(strings.TrimSpace(string(buf[:runtime.Stack(buf, true)])))
+	// A function that was abandoned takes a moment to notice.
+	left := goleak.Find(begun)
+	for deadline := time.Now().Add(45 * time.Second); left != nil && time.Now().Before(deadline); {
+		left = goleak.Find(begun)
+	}
+	if left != nil {
+		t.Error(left)
 	}
 }

@@ -95,7 +95,8 @@ const atEnd = `((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2
 
 // search finds what was said long ago, and shows it where it was said.
 func search(t *testing.T, browser context.Context) {
-	in := install(t, memory, "BURROW_STORE_ARCHIVE_PRIVATE=true")
+	// Open: a name that is taken brings nothing of what was said to it before.
+	in := install(t, memory, "BURROW_AUTH_MODE=open", "BURROW_STORE_ARCHIVE_PRIVATE=true")
 	var messages []said
 	for i := range 400 {
 		messages = append(messages, said{time.Now().Add(time.Duration(i-500) * time.Minute), "carol", "", fmt.Sprintf("line %d", i)})

@@ -16,7 +16,7 @@ import (
 // searched yet.
 func (p *person) search(addr, text, with string) (found []string, behind int) {
 	p.t.Helper()
-	res, err := p.http.Get("http://" + addr + "/api/search?" + url.Values{"q": {text}, "with": {with}}.Encode())
+	res, err := p.http.Get("http://" + addr + "/api/search?" + url.Values{"q": {text}, "with": {with}, "client_id": {p.name}}.Encode())
 	if err != nil {
 		p.t.Fatal(err)
 	}
