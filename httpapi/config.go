@@ -181,8 +181,9 @@ type Config struct {
 
 	// ListLimit is how many users a newcomer is told of: presence.list_limit.
 	ListLimit int `toml:"-"`
-	// FlushInterval is the least time between two status frames of v1:
-	// presence.flush_interval. Default 200ms.
+	// FlushInterval is the least time between two tellings of who came and went:
+	// presence.flush_interval, and 0.2 ms for each connection (up to 2 s) if that is more.
+	// Default 200ms.
 	FlushInterval time.Duration `toml:"-"`
 	// Node is what clients are told to be connected to. Default a random name.
 	Node string `toml:"-"`

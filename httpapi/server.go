@@ -356,8 +356,8 @@ func (s *Server) Status(user string, online bool) {
 // Away notes that user is online and away, and tells everyone who speaks v1 if that is a change.
 func (s *Server) Away(user string) { s.hub.status(user, away) }
 
-// keepFlushing tells v1 sessions of changes of who is online, cfg.FlushInterval after the first
-// of them.
+// keepFlushing tells sessions of changes of who is online, a while after the first of them:
+// cfg.FlushInterval, or more if there are thousands of sessions.
 func (s *Server) keepFlushing() {
 	for {
 		select {
@@ -366,7 +366,7 @@ func (s *Server) keepFlushing() {
 			return
 		}
 		select {
-		case <-time.After(s.cfg.FlushInterval):
+		case <-time.After(s.hub.untilFlush()):
 		case <-s.ctx.Done():
 			return
 		}

@@ -45,7 +45,8 @@ type Config struct {
 	// ListLimit is the most names that Online returns. Default 200.
 	ListLimit int `toml:"list_limit" min:"1" max:"100000"`
 	// FlushInterval is the least time between two frames in which the edge tells a
-	// client who came and who left. Default 200ms.
+	// client who came and who left; with more than 1,000 connections to a node it is
+	// 0.2 ms for each of them, up to 2 s. Default 200ms.
 	FlushInterval time.Duration `toml:"flush_interval" min:"10ms" max:"10s"`
 	// SnapshotUsers is the most users in one published state; more are sent in
 	// parts. Default 5000.
