@@ -16,7 +16,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-writers test-page vendor-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build test test-writers test-load test-page vendor-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ build: ## Build bin/burrow, static
 test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tests skip
 	go test $(TESTARGS) ./...
 
-test-writers: ## Test the edge with a writing goroutine for each session, as where there is no other way
+test-writers: ## Test the edge with a writing goroutine for each session, and with a call for each write, as where there is no other way
 	BURROW_TEST_WRITERS=own go test -race $(TESTARGS) ./httpapi
+	BURROW_TEST_WRITERS=one go test -race $(TESTARGS) ./httpapi
+
+test-load: ## Test that floods and slow readers make nobody else wait, without the race detector's own cost
+	go test -count=1 -run '^(TestFloodOfFrames|TestOneSlowReaderOfAThousand)$$' ./httpapi
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/

@@ -161,10 +161,14 @@ func (c *v1) acked(ref string) (ack *edge.Ack, before []*edge.ServerFrame) {
 	}
 }
 
-// fails reads up to the next error, which must have this code and ref.
+// fails reads up to the next error, which must have this code and ref. Only messages may come before it:
+// those that were acked need not have come yet.
 func (c *v1) fails(code, ref string) *edge.Error {
 	c.t.Helper()
 	f := c.nextTalk()
+	for f.GetChat() != nil {
+		f = c.nextTalk()
+	}
 	e := f.GetError()
 	if e == nil || e.Code != code || e.Ref != ref || e.Message == "" {
 		c.t.Fatalf("got %v, want error %s of %q", f, code, ref)
