@@ -56,6 +56,9 @@ type EdgeConfig struct {
 	Queue int `toml:"queue" min:"1" max:"65536"`
 	// SlowAfter is how long a connection may stay over Queue. Default 5s.
 	SlowAfter time.Duration `toml:"slow_after" min:"1ms" max:"10m"`
+	// IOUring lets the server write to many sockets in one call of the system where it can:
+	// Linux 5.12 or newer, and not where containers may not. Default true.
+	IOUring bool `toml:"io_uring"`
 	// PingInterval is the time between pings to a connection; one that misses two
 	// is closed. Default 25s.
 	PingInterval time.Duration `toml:"ping_interval" min:"10ms" max:"10m"`
@@ -83,6 +86,7 @@ func DefaultEdgeConfig() EdgeConfig {
 		Burst:                 40,
 		Queue:                 256,
 		SlowAfter:             5 * time.Second,
+		IOUring:               true,
 		PingInterval:          25 * time.Second,
 		MaxConnections:        0,
 		MaxConnectionsPerUser: 16,

@@ -22,6 +22,13 @@ func SetHistoryBurst(s *Server, n int) { s.readers = newHostLimiter(0.001, n) }
 // cannot be written to without waiting. Before Run only.
 func SetOwnWriters(s *Server) { s.raw = func(net.Conn) syscallConn { return nil } }
 
+// SetWritesOneByOne makes s write to each socket in a call of its own, as where there is no
+// io_uring. Before Run only.
+func SetWritesOneByOne(s *Server) { s.shards.ring.Store(false) }
+
+// WritesTogether reports whether s writes to many sockets in one call.
+func WritesTogether(s *Server) bool { return s.shards.ring.Load() }
+
 // Sends returns how many messages are on their way to the broker.
 func Sends(s *Server) int { return s.publishing.count() }
 

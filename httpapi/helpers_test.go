@@ -83,8 +83,14 @@ func prepare(t *testing.T, change func(*httpapi.Config)) *node {
 	if n.Server, err = httpapi.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if os.Getenv("BURROW_TEST_WRITERS") == "own" {
+	switch writers := os.Getenv("BURROW_TEST_WRITERS"); writers {
+	case "":
+	case "own":
 		httpapi.SetOwnWriters(n.Server)
+	case "one":
+		httpapi.SetWritesOneByOne(n.Server)
+	default:
+		t.Fatalf("BURROW_TEST_WRITERS is %q, neither own nor one", writers)
 	}
 	if err := n.Listen(); err != nil {
 		t.Fatal(err)

@@ -3,9 +3,12 @@ package httpapi
 import (
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"burrow/ring"
 )
 
 // shards write for all sessions whose sockets take what there is at once, which is nearly
@@ -17,13 +20,15 @@ import (
 type shards struct {
 	all  []*shard
 	next atomic.Uint32
+	ring atomic.Bool // io_uring is used.
 }
 
 // newShards returns the writers of the sessions of h.
-func newShards(h *hub) *shards {
+func newShards(h *hub, ring bool) *shards {
 	s := &shards{}
+	s.ring.Store(ring)
 	for range runtime.GOMAXPROCS(0) {
-		s.all = append(s.all, &shard{hub: h})
+		s.all = append(s.all, &shard{hub: h, ring: &s.ring})
 	}
 	h.writers = s.all
 	return s
@@ -40,9 +45,9 @@ const (
 	// enough messages in one write are about as cheap as they get: with more than that a shard
 	// waits less.
 	enough = 4
-	// yieldAfter is after how many writes a shard lets others run: what brings the next messages
-	// is worth more than the next write.
-	yieldAfter = 16
+	// together is for how many sessions a shard writes before it lets others run: what brings the next
+	// messages is worth more than the next write.
+	together = ring.Size
 )
 
 // shard is the sessions that wait for their turn, each once at most, so that their number bounds
@@ -52,7 +57,9 @@ const (
 // that under load what comes together leaves together. What comes after a round, as it does without
 // load, leaves at once.
 type shard struct {
-	hub *hub
+	hub   *hub
+	ring  *atomic.Bool
+	turns [together]turn // Of the goroutine.
 
 	mu      sync.Mutex
 	waiting []*session
@@ -90,7 +97,8 @@ func (w *shard) watch() bool {
 
 // run writes for those who wait, one batch for each in its turn.
 func (w *shard) run() {
-	try := newAttempt()
+	out := takeOutput(w.ring.Load())
+	defer out.giveBack()
 	for {
 		w.mu.Lock()
 		round := w.waiting
@@ -99,13 +107,13 @@ func (w *shard) run() {
 		w.mu.Unlock()
 
 		began := time.Now()
-		for i, s := range round {
-			round[i] = nil
-			s.turn(try)
-			if i%yieldAfter == yieldAfter-1 {
+		for part := range slices.Chunk(round, together) {
+			w.write(part, out)
+			if len(part) == together {
 				runtime.Gosched()
 			}
 		}
+		clear(round)
 		took := time.Since(began)
 
 		w.mu.Lock()
@@ -145,32 +153,43 @@ func (w *shard) rest(took time.Duration, more, told bool) {
 	}
 }
 
-// turn writes one batch, if there is one. What the socket does not take at once becomes the
-// business of a goroutine of the session's own, until everything is written.
-func (s *session) turn(try *attempt) {
-	b := batches.Get().(*batch)
-	last, ok := s.nextBatch(b, false)
-	if !ok {
-		b.release()
-		return
+// write writes one batch for each of sessions that has one.
+func (w *shard) write(sessions []*session, out *output) {
+	turns := w.turns[:0]
+	for _, s := range sessions {
+		b := batches.Get().(*batch)
+		last, ok := s.nextBatch(b, false)
+		if !ok {
+			b.release()
+			continue
+		}
+		turns = append(turns, turn{session: s, batch: b, bytes: b.bytes(), last: last})
 	}
-	rest := b.bytes()
-	n, err := try.write(s.raw, rest)
-	if err != nil {
-		b.release()
+	out.write(turns)
+	for i := range turns {
+		turns[i].end()
+	}
+	clear(turns)
+}
+
+// end notes what has left. What the socket did not take at once becomes the business of a
+// goroutine of the session's own, until everything is written.
+func (t *turn) end() {
+	s := t.session
+	switch {
+	case t.err != nil:
+		t.batch.release()
 		s.abort()
-		return
+	case t.n == len(t.bytes):
+		t.batch.release()
+		s.wrote(t.n, t.last)
+	default:
+		s.mu.Lock()
+		s.blocked = true
+		s.deadlineLocked(s.writeSince)
+		s.mu.Unlock()
+		go s.push(t.batch, t.bytes[t.n:], t.n, t.last)
 	}
-	if n == len(rest) {
-		b.release()
-		s.wrote(n, last)
-		return
-	}
-	s.mu.Lock()
-	s.blocked = true
-	s.deadlineLocked(s.writeSince)
-	s.mu.Unlock()
-	go s.push(b, rest[n:], n, last)
 }
 
 // rawConn returns what conn can be written to without waiting, or nil if there is no such thing:
@@ -189,5 +208,6 @@ func rawConn(conn net.Conn) syscallConn {
 
 // syscallConn is the part of syscall.RawConn that is for writing.
 type syscallConn interface {
+	Control(f func(fd uintptr)) error
 	Write(f func(fd uintptr) (done bool)) error
 }

@@ -1,0 +1,124 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"burrow/httpapi"
+	"burrow/ring"
+)
+
+func TestWritesTogetherWhereTheSystemCan(t *testing.T) {
+	if os.Getenv("BURROW_TEST_WRITERS") != "" {
+		t.Skip("told to write otherwise")
+	}
+	r, err := ring.New()
+	if err == nil {
+		_ = r.Close()
+	}
+	for _, on := range []bool{true, false} {
+		n := start(t, func(c *httpapi.Config) { c.Edge.IOUring = on })
+		if got, want := httpapi.WritesTogether(n.Server), on && err == nil; got != want {
+			t.Errorf("with edge.io_uring %v it writes together: %v; the system says %v", on, got, err)
+		}
+	}
+}
+
+// The number of a socket that was cut is soon that of the next one. While people come, are cut and come
+// again, and much is said to each of them alone, nobody gets a byte that is not for them.
+func TestNobodyGetsAnothersBytes(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate = 0 })
+	const people, lives = 64, 15
+	over := make(chan struct{})
+	var talker, all sync.WaitGroup
+	talker.Go(func() {
+		tick := time.NewTicker(time.Millisecond) // A room with something to say, not a flood.
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			to := ""
+			if i%(people+1) < people {
+				to = fmt.Sprintf("user%02d", i%(people+1))
+			}
+			n.Deliver(message(i, "bot", to, "for "+to))
+			if i%(people+1) == people {
+				<-tick.C
+			}
+		}
+	})
+	for i := range people {
+		all.Go(func() {
+			for range lives {
+				if err := live(n.Addr(), fmt.Sprintf("user%02d", i), 1+rand.IntN(20)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(over)
+	talker.Wait()
+}
+
+// live connects user, reads this many private messages, and is cut.
+func live(addr, user string, private int) error {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetLinger(0) // Closing is a reset.
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "GET /ws/%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", user, addr)
+	r := bufio.NewReader(conn)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		return fmt.Errorf("upgrade of %s: %v, %w", user, res, err)
+	}
+	for private > 0 {
+		head, err := r.Peek(4)
+		if err != nil {
+			return fmt.Errorf("%s: %w", user, err)
+		}
+		size, skip := int(head[1]), 2
+		if size == 126 {
+			size, skip = int(head[2])<<8|int(head[3]), 4
+		}
+		if head[0] != 0x81 {
+			return fmt.Errorf("%s got a frame that begins with %#x", user, head)
+		}
+		payload := make([]byte, skip+size)
+		if _, err := io.ReadFull(r, payload); err != nil {
+			return fmt.Errorf("%s: %w", user, err)
+		}
+		var m struct {
+			Content string
+			ToUser  string `json:"to_user"`
+		}
+		if err := json.Unmarshal(payload[skip:], &m); err != nil {
+			return fmt.Errorf("%s got %q: %w", user, payload, err)
+		}
+		if m.ToUser == "" {
+			continue
+		}
+		if private--; m.ToUser != user || m.Content != "for "+user {
+			return fmt.Errorf("%s got %s", user, payload[skip:])
+		}
+	}
+	return nil
+}
