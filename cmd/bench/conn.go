@@ -43,7 +43,7 @@ type conn struct {
 func dial(ctx context.Context, addr, user string, i int, p protocol) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	var dialer net.Dialer
+	dialer := net.Dialer{Control: latePort}
 	if to, err := net.ResolveTCPAddr("tcp", addr); err == nil && to.IP.IsLoopback() && to.IP.To4() != nil {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/portsPerAddress))}
 	}

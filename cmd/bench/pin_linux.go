@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,4 +103,13 @@ func pinThreads(set *unix.CPUSet) error {
 		}
 	}
 	return nil
+}
+
+// latePort has the kernel choose the port of a socket when it is connected and not when it gets
+// its address: then only that of another connection to the same server is taken, and not one of a
+// connection that was closed a minute ago.
+func latePort(_, _ string, conn syscall.RawConn) error {
+	return conn.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) // Else it is as it was.
+	})
 }
