@@ -42,6 +42,8 @@ const (
 	maxGather = 20 * time.Millisecond
 	// minGather is not worth a timer.
 	minGather = 500 * time.Microsecond
+	// restRounds is how many rounds long a busy shard rests.
+	restRounds = 2
 	// enough messages in one write are about as cheap as they get: with more than that a shard
 	// waits less.
 	enough = 4
@@ -53,7 +55,7 @@ const (
 // shard is the sessions that wait for their turn, each once at most, so that their number bounds
 // it. Its goroutine runs for as long as there are any, and blocks on no socket.
 //
-// When something came during a round, it rests for as long as the round took, up to maxGather, so
+// When something came during a round, it rests for twice as long as the round took, up to maxGather, so
 // that under load what comes together leaves together. What comes after a round, as it does without
 // load, leaves at once.
 type shard struct {
@@ -149,7 +151,7 @@ func (w *shard) rest(took time.Duration, more, told bool) {
 		more = more || pending
 	}
 	if more && took >= minGather {
-		time.Sleep(min(took*enough/time.Duration(max(together, enough)), maxGather))
+		time.Sleep(min(restRounds*took*enough/time.Duration(max(together, enough)), maxGather))
 	}
 }
 
