@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"log/slog"
 	"sync"
 
 	"burrow/ring"
@@ -21,13 +20,23 @@ type turn struct {
 // output writes for many sessions without waiting for their sockets: in one call of the system
 // for all of them where there is io_uring, and in one for each elsewhere. It is one goroutine's.
 type output struct {
+	shards  *shards // Whose it is now.
 	attempt *attempt
-	ring    *ring.Ring // Nil: none.
+	ring    requests // Nil: none.
 
 	turns []turn
 	next  int           // Of turns.
 	added []int         // Those that are in the ring.
 	held  func(uintptr) // Made once: a closure for each turn would have to be allocated.
+
+	failed error // Why the ring cannot be used any more.
+}
+
+// requests is what an output does with a ring.Ring.
+type requests interface {
+	Add(fd uintptr, b []byte)
+	Send() ([]ring.Result, error)
+	Close() error
 }
 
 // spareOutputs are those that no shard uses now, of the whole process: as many as there were
@@ -38,21 +47,25 @@ var spareOutputs struct {
 }
 
 // takeOutput returns an output for the calling goroutine, until it is given back.
-func takeOutput(useRing bool) *output {
-	if !useRing {
-		return &output{attempt: newAttempt()}
-	}
-	spareOutputs.Lock()
-	defer spareOutputs.Unlock()
-	if n := len(spareOutputs.all); n > 0 {
-		o := spareOutputs.all[n-1]
-		spareOutputs.all = spareOutputs.all[:n-1]
+func (s *shards) takeOutput() *output {
+	o := &output{shards: s, attempt: newAttempt()}
+	if !s.ring.Load() {
 		return o
 	}
-	o := &output{attempt: newAttempt(), added: make([]int, 0, ring.Size)}
-	o.held = o.hold
-	if r, err := ring.New(); err == nil {
-		o.ring = r
+	spareOutputs.Lock()
+	if last := len(spareOutputs.all) - 1; last >= 0 {
+		o = spareOutputs.all[last]
+		spareOutputs.all = spareOutputs.all[:last]
+		o.shards = s
+	}
+	spareOutputs.Unlock()
+	if o.ring == nil {
+		r, err := ring.New()
+		if err != nil {
+			s.forgo(err)
+			return o
+		}
+		o.ring, o.held, o.added = r, o.hold, make([]int, 0, ring.Size)
 	}
 	return o
 }
@@ -61,35 +74,58 @@ func (o *output) giveBack() {
 	if o.ring == nil {
 		return
 	}
+	o.shards = nil
 	spareOutputs.Lock()
 	defer spareOutputs.Unlock()
 	spareOutputs.all = append(spareOutputs.all, o)
 }
 
-// hasRing reports whether the system lets us have io_uring, and logs it.
-func hasRing(log *slog.Logger) bool {
+// forgo notes that the system does not let us have io_uring, or not any more.
+func (s *shards) forgo(err error) {
+	if s.ring.Swap(false) {
+		s.log.Warn("io_uring fails: from now on each write to a connection is a call of the system", "error", err)
+	}
+}
+
+// tryRing finds out whether the system lets us have io_uring.
+func (s *shards) tryRing() {
 	r, err := ring.New()
 	if err != nil {
-		log.Debug("io_uring is not used: each write to a connection is a call of the system", "error", err)
-		return false
+		s.log.Debug("no io_uring here: each write to a connection is a call of the system", "error", err)
+		return
 	}
 	_ = r.Close() // There was one.
-	log.Debug("io_uring is used: many connections are written to in one call of the system")
-	return true
+	s.ring.Store(true)
+	s.log.Debug("many connections are written to in one call of the system, by io_uring")
 }
 
 // write writes what the turns, ring.Size at most, have to say.
 func (o *output) write(turns []turn) {
 	if o.ring == nil || len(turns) == 1 {
-		for i := range turns {
-			t := &turns[i]
-			t.n, t.err = o.attempt.write(t.session.raw, t.bytes)
-		}
+		o.writeEach(turns)
 		return
 	}
-	o.turns, o.next = turns, 0
+	o.turns, o.next, o.failed = turns, 0, nil
 	o.holdNext()
 	o.turns = nil
+	if o.failed == nil {
+		return
+	}
+	_ = o.ring.Close() // An error changes nothing.
+	o.ring = nil
+	o.shards.forgo(o.failed)
+	for i := range turns {
+		if t := &turns[i]; t.n == 0 && t.err == nil { // Not sent.
+			o.writeEach(turns[i : i+1])
+		}
+	}
+}
+
+func (o *output) writeEach(turns []turn) {
+	for i := range turns {
+		t := &turns[i]
+		t.n, t.err = o.attempt.write(t.session.raw, t.bytes)
+	}
 }
 
 // holdNext takes hold of the sockets from the next one on, one inside the other, so that all are open
@@ -108,7 +144,9 @@ func (o *output) holdNext() {
 		}
 		t.err = err
 	}
-	for i, res := range o.ring.Send() {
+	results, err := o.ring.Send()
+	o.failed = err
+	for i, res := range results {
 		t := &o.turns[o.added[i]]
 		t.n, t.err = res.N, res.Err
 	}

@@ -131,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 		s.upgrades = newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst)
 	}
 	s.post = newPost(s)
-	s.shards = newShards(s.hub, cfg.Edge.IOUring && hasRing(s.log))
+	s.shards = newShards(s.hub, cfg.Edge.IOUring, s.log)
 	s.melody = s.newMelody()
 	s.http = &http.Server{
 		Handler:           s.handler(),

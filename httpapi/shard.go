@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"runtime"
 	"slices"
@@ -18,17 +20,20 @@ import (
 //
 // With nothing to do there is no goroutine, and nothing waits for more.
 type shards struct {
+	log  *slog.Logger
 	all  []*shard
 	next atomic.Uint32
 	ring atomic.Bool // io_uring is used.
 }
 
-// newShards returns the writers of the sessions of h.
-func newShards(h *hub, ring bool) *shards {
-	s := &shards{}
-	s.ring.Store(ring)
+// newShards returns the writers of the sessions of h, which use io_uring if it is wanted and there.
+func newShards(h *hub, wanted bool, log *slog.Logger) *shards {
+	s := &shards{log: log}
+	if wanted {
+		s.tryRing()
+	}
 	for range runtime.GOMAXPROCS(0) {
-		s.all = append(s.all, &shard{hub: h, ring: &s.ring})
+		s.all = append(s.all, &shard{shards: s, hub: h})
 	}
 	h.writers = s.all
 	return s
@@ -59,9 +64,9 @@ const (
 // that under load what comes together leaves together. What comes after a round, as it does without
 // load, leaves at once.
 type shard struct {
-	hub   *hub
-	ring  *atomic.Bool
-	turns [together]turn // Of the goroutine.
+	shards *shards
+	hub    *hub
+	turns  [together]turn // Of the goroutine.
 
 	mu      sync.Mutex
 	waiting []*session
@@ -99,8 +104,7 @@ func (w *shard) watch() bool {
 
 // run writes for those who wait, one batch for each in its turn.
 func (w *shard) run() {
-	out := takeOutput(w.ring.Load())
-	defer out.giveBack()
+	out := w.shards.takeOutput()
 	for {
 		w.mu.Lock()
 		round := w.waiting
@@ -134,6 +138,7 @@ func (w *shard) run() {
 		w.mu.Lock()
 		if len(w.waiting) == 0 && w.report == 0 { // The hub may have asked after the round.
 			w.running = false
+			out.giveBack() // Before the next one takes one.
 			w.mu.Unlock()
 			return
 		}
@@ -144,14 +149,14 @@ func (w *shard) run() {
 // rest waits for more, if something came during a round: more sessions that wait, or, if that was
 // what the hub told them (told), more to tell.
 func (w *shard) rest(took time.Duration, more, told bool) {
-	together := 1
+	messages := 1
 	if told {
 		var pending bool
-		together, pending = w.hub.pace()
+		messages, pending = w.hub.pace()
 		more = more || pending
 	}
 	if more && took >= minGather {
-		time.Sleep(min(restRounds*took*enough/time.Duration(max(together, enough)), maxGather))
+		time.Sleep(min(restRounds*took*enough/time.Duration(max(messages, enough)), maxGather))
 	}
 }
 
@@ -179,6 +184,8 @@ func (w *shard) write(sessions []*session, out *output) {
 func (t *turn) end() {
 	s := t.session
 	switch {
+	case errors.Is(t.err, ring.ErrLost):
+		s.abort() // The kernel may still read the batch.
 	case t.err != nil:
 		t.batch.release()
 		s.abort()

@@ -33,8 +33,9 @@ func TestWritesTogetherWhereTheSystemCan(t *testing.T) {
 	}
 }
 
-// The number of a socket that was cut is soon that of the next one. While people come, are cut and come
-// again, and much is said to each of them alone, nobody gets a byte that is not for them.
+// While people come, are cut and come again, and much is said to each of them alone, nobody gets a byte
+// that is not for them. That the numbers of sockets are held meanwhile is tested by
+// TestSocketsAreHeldWhileSent: without it this would fail too seldom to be noticed.
 func TestNobodyGetsAnothersBytes(t *testing.T) {
 	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate = 0 })
 	const people, lives = 64, 15

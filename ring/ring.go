@@ -9,6 +9,8 @@
 // in the ordinary way then.
 package ring
 
+import "errors"
+
 // Size is how many sends go out in one call. A power of two: the larger, the fewer calls, and the
 // longer a goroutine stays in the kernel (32 small sends are about 130 µs).
 const Size = 32
@@ -18,6 +20,10 @@ type Result struct {
 	// N is how many bytes the socket took at once; fewer than there were, or none, if its buffer is
 	// full.
 	N int
-	// Err is why it takes nothing any more, a syscall.Errno. A full buffer is none.
+	// Err is why it takes nothing any more, a syscall.Errno, or ErrLost. A full buffer is none.
 	Err error
 }
+
+// ErrLost is what became of a send of which the kernel did not say anything: some of it may have
+// gone, and its bytes may still be read.
+var ErrLost = errors.New("io_uring did not say what became of it")

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -17,6 +18,7 @@ const (
 	offSQEs  = 0x10000000 // IORING_OFF_SQES
 
 	enterGetEvents = 1 << 0 // IORING_ENTER_GETEVENTS
+	opNop          = 0      // IORING_OP_NOP
 	opSend         = 26     // IORING_OP_SEND
 
 	// IORING_FEAT_SINGLE_MMAP, of Linux 5.4, and IORING_FEAT_NATIVE_WORKERS, of 5.12: from then on
@@ -25,9 +27,6 @@ const (
 	featNativeWorkers = 1 << 9
 	wanted            = featSingleMmap | featNativeWorkers
 )
-
-// errLost is what became of a send of which the kernel says nothing: it may have gone.
-var errLost = errors.New("io_uring did not say what became of it")
 
 // params is struct io_uring_params.
 type params struct {
@@ -97,7 +96,7 @@ func New() (_ *Ring, err error) {
 		}
 	}()
 	if p.features&wanted != wanted {
-		return nil, fmt.Errorf("io_uring of this kernel is too old (features %#x): it is used from Linux 5.12 on", p.features)
+		return nil, fmt.Errorf("%w: io_uring is used from Linux 5.12 on (this one has features %#x)", errors.ErrUnsupported, p.features)
 	}
 	size := max(p.sq.array+4*p.sqEntries, p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(cqe{})))
 	if r.mapped, err = r.mmap(offRings, int(size)); err != nil {
@@ -116,7 +115,18 @@ func New() (_ *Ring, err error) {
 	for i := range places {
 		places[i] = uint32(i)
 	}
-	return r, nil
+	return r, r.try()
+}
+
+// try does nothing, in the ring: who may set one up may still be forbidden to use it.
+func (r *Ring) try() error {
+	r.sqes[*r.sqTail&r.sqMask] = sqe{opcode: opNop}
+	r.n = 1
+	results, err := r.Send()
+	if err == nil {
+		err = results[0].Err
+	}
+	return err
 }
 
 func (r *Ring) mmap(offset int64, size int) ([]byte, error) {
@@ -155,29 +165,33 @@ func (r *Ring) Add(fd uintptr, b []byte) {
 
 // Send sends what was added and returns what became of each, in the order in which they were
 // added. It waits for no socket. The results are valid until the next Send.
-func (r *Ring) Send() []Result {
+//
+// An error is that the system does not let us use the ring any more; it must be closed then. Of what
+// was not sent the results say so, or ErrLost if it may have been.
+func (r *Ring) Send() ([]Result, error) {
 	n := uint32(r.n)
 	for i := range n {
-		r.results[i] = Result{Err: errLost}
+		r.results[i] = Result{Err: ErrLost}
 	}
 	from := *r.sqTail
 	atomic.StoreUint32(r.sqTail, from+n)
 	taken := uint32(0)
-	for taken < n {
+	var failed error
+	for taken < n && failed == nil {
 		errno := r.enter(n-taken, n-taken)
 		before := taken
 		if taken = atomic.LoadUint32(r.sqHead) - from; taken == before && errno != unix.EINTR {
-			break
+			failed = fmt.Errorf("io_uring_enter: %w", errno)
 		}
 	}
 	// What the kernel does not take, for want of memory say, has not been sent.
 	atomic.StoreUint32(r.sqTail, from+taken)
 	clear(r.results[taken:n])
-	r.reap(taken)
+	err := r.reap(int(taken))
 	runtime.KeepAlive(&r.bytes)
 	clear(r.bytes[:n])
 	r.n = 0
-	return r.results[:n]
+	return r.results[:n], cmp.Or(err, failed)
 }
 
 // enter hands over n sends and waits until so many are done.
@@ -187,26 +201,34 @@ func (r *Ring) enter(n, done uint32) syscall.Errno {
 }
 
 // reap collects the results of n sends, all of which the kernel has seen.
-func (r *Ring) reap(n uint32) {
+func (r *Ring) reap(n int) error {
 	for {
 		head := *r.cqHead
 		for tail := atomic.LoadUint32(r.cqTail); head != tail; head++ {
 			done := r.cqes[head&r.cqMask]
-			res := &r.results[done.userData]
-			*res = Result{}
-			if done.result >= 0 {
-				res.N = int(done.result)
-			} else if errno := syscall.Errno(-done.result); errno != unix.EAGAIN && errno != unix.EINTR {
-				res.Err = errno
-			}
+			r.results[done.userData] = resultOf(done.result)
 			n--
 		}
 		atomic.StoreUint32(r.cqHead, head)
-		if n == 0 {
-			return
+		if n <= 0 {
+			return nil
 		}
-		if errno := r.enter(0, n); errno != 0 && errno != unix.EINTR {
-			return // Never seen. Those without a result are lost.
+		if errno := r.enter(0, uint32(n)); errno != 0 && errno != unix.EINTR {
+			return fmt.Errorf("io_uring_enter: %w", errno)
 		}
+	}
+}
+
+// resultOf returns what the result of a send in the ring means.
+func resultOf(result int32) Result {
+	if result >= 0 {
+		return Result{N: int(result)}
+	}
+	switch errno := syscall.Errno(-result); errno {
+	case unix.EAGAIN, unix.EINTR, // The socket is full, or
+		unix.ENOMEM, unix.ENOBUFS, unix.ECANCELED: // the kernel had no room for the send: that says nothing about the socket.
+		return Result{}
+	default:
+		return Result{Err: errno}
 	}
 }
