@@ -60,7 +60,7 @@ const (
 // shard is the sessions that wait for their turn, each once at most, so that their number bounds
 // it. Its goroutine runs for as long as there are any, and blocks on no socket.
 //
-// When something came during a round, it rests for twice as long as the round took, up to maxGather, so
+// When more than one thing came during a round, it rests for twice as long as the round took, up to maxGather, so
 // that under load what comes together leaves together. What comes after a round, as it does without
 // load, leaves at once.
 type shard struct {
@@ -151,9 +151,12 @@ func (w *shard) run() {
 func (w *shard) rest(took time.Duration, more, told bool) {
 	messages := 1
 	if told {
-		var pending bool
-		messages, pending = w.hub.pace()
-		more = more || pending
+		var waiting int
+		messages, waiting = w.hub.pace()
+		if messages == 1 && waiting == 1 {
+			return // Two that met by chance: there is no load for which waiting pays.
+		}
+		more = more || waiting > 0
 	}
 	if more && took >= minGather {
 		time.Sleep(min(restRounds*took*enough/time.Duration(max(messages, enough)), maxGather))

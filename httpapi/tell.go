@@ -133,11 +133,11 @@ func (h *hub) tellNow() {
 	h.tell()
 }
 
-// pace returns how many messages were told the last time, and whether more wait.
-func (h *hub) pace() (last int, more bool) {
+// pace returns how many messages were told the last time, and how many wait.
+func (h *hub) pace() (last, waiting int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.last, len(h.pending) > 0
+	return h.last, len(h.pending)
 }
 
 // waits reports whether a message with this id, or one of this user, waits to be told. The caller
