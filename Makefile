@@ -31,8 +31,8 @@ test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tes
 	go test $(TESTARGS) ./...
 
 test-writers: ## Test the edge with a writing goroutine for each session, and with a call for each write, as where there is no other way
-	BURROW_TEST_WRITERS=own go test -race $(TESTARGS) ./httpapi
-	BURROW_TEST_WRITERS=one go test -race $(TESTARGS) ./httpapi
+	BURROW_TEST_WRITERS=own go test -race -short $(TESTARGS) ./httpapi
+	BURROW_TEST_WRITERS=one go test -race -short -run 'Slow|Burst|Largest|Close|Drain|Mute|Ping|Pong|Raw|Nobody|Join|Resum|Property|History' $(TESTARGS) ./httpapi
 
 test-load: ## Test that floods and slow readers make nobody else wait, without the race detector's own cost
 	go test -count=1 -run '^(TestFloodOfFrames|TestOneSlowReaderOfAThousand)$$' ./httpapi
