@@ -342,26 +342,41 @@ type rawConn struct {
 // rawDial connects user; readBuffer, if not 0, is the socket's receive buffer in bytes.
 func (n *node) rawDial(t *testing.T, user string, readBuffer int, headers ...string) *rawConn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", n.Addr(), patience)
+	c, err := rawOpen(n.Addr(), user, readBuffer, headers...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	t.Cleanup(func() { _ = c.Close() })
+	c.t = t
+	return c
+}
+
+// rawOpen is rawDial for goroutines that are not the test's: who calls it closes the connection.
+func rawOpen(addr, user string, readBuffer int, headers ...string) (_ *rawConn, err error) {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+		}
+	}()
 	if readBuffer > 0 {
 		if err := conn.(*net.TCPConn).SetReadBuffer(readBuffer); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
 	_ = conn.SetDeadline(time.Now().Add(3 * patience))
 	fmt.Fprintf(conn, "GET /ws/%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", user, n.Addr(),
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", user, addr,
 		strings.Join(append(headers, ""), "\r\n"))
-	c := &rawConn{t, conn, bufio.NewReader(conn)}
+	c := &rawConn{Conn: conn, r: bufio.NewReader(conn)}
 	res, err := http.ReadResponse(c.r, nil)
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("upgrade: %v %v", res, err)
+		return nil, fmt.Errorf("upgrade of %s: %v, %w", user, res, err)
 	}
-	return c
+	return c, nil
 }
 
 // write sends one masked frame.

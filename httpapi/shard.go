@@ -60,9 +60,9 @@ const (
 // shard is the sessions that wait for their turn, each once at most, so that their number bounds
 // it. Its goroutine runs for as long as there are any, and blocks on no socket.
 //
-// When more than one thing came during a round, it rests for twice as long as the round took, up to maxGather, so
-// that under load what comes together leaves together. What comes after a round, as it does without
-// load, leaves at once.
+// When more than one thing came during a round, it rests for twice as long as the round took, up to
+// maxGather, so that under load what comes together leaves together. What comes after a round, as it
+// does without load, leaves at once.
 type shard struct {
 	shards *shards
 	hub    *hub

@@ -1,13 +1,10 @@
 package httpapi_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -77,48 +74,29 @@ func TestNobodyGetsAnothersBytes(t *testing.T) {
 
 // live connects user, reads this many private messages, and is cut.
 func live(addr, user string, private int) error {
-	conn, err := net.DialTimeout("tcp", addr, patience)
+	c, err := rawOpen(addr, user, 0)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	_ = conn.(*net.TCPConn).SetLinger(0) // Closing is a reset.
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(conn, "GET /ws/%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", user, addr)
-	r := bufio.NewReader(conn)
-	res, err := http.ReadResponse(r, nil)
-	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
-		return fmt.Errorf("upgrade of %s: %v, %w", user, res, err)
-	}
+	defer c.Close()
+	_ = c.Conn.(*net.TCPConn).SetLinger(0) // Closing is a reset.
 	for private > 0 {
-		head, err := r.Peek(4)
+		first, payload, err := c.read()
 		if err != nil {
-			return fmt.Errorf("%s: %w", user, err)
-		}
-		size, skip := int(head[1]), 2
-		if size == 126 {
-			size, skip = int(head[2])<<8|int(head[3]), 4
-		}
-		if head[0] != 0x81 {
-			return fmt.Errorf("%s got a frame that begins with %#x", user, head)
-		}
-		payload := make([]byte, skip+size)
-		if _, err := io.ReadFull(r, payload); err != nil {
 			return fmt.Errorf("%s: %w", user, err)
 		}
 		var m struct {
 			Content string
 			ToUser  string `json:"to_user"`
 		}
-		if err := json.Unmarshal(payload[skip:], &m); err != nil {
-			return fmt.Errorf("%s got %q: %w", user, payload, err)
+		if err := json.Unmarshal([]byte(payload), &m); first != 0x81 || err != nil {
+			return fmt.Errorf("%s got a frame %#x of %q: %v", user, first, payload, err)
 		}
 		if m.ToUser == "" {
 			continue
 		}
 		if private--; m.ToUser != user || m.Content != "for "+user {
-			return fmt.Errorf("%s got %s", user, payload[skip:])
+			return fmt.Errorf("%s got %s", user, payload)
 		}
 	}
 	return nil
