@@ -55,11 +55,15 @@ conformance: ## Test every promise of docs/delivery.md on every broker and print
 conformance-docs: ## The same, and write the table into docs/delivery.md if all is kept
 	$(CONFORMANCE) -update ../../docs/delivery.md
 
+# Before Go 1.27 the end of the time is sometimes reported as a failure, "context deadline
+# exceeded" alone (go.dev/issue/75804); whatever fails with an input says more than that.
 fuzz: ## Fuzz every target for FUZZTIME (30s), those of the frames of v1 for FUZZEDGE (30s)
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file name; do \
+	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && \
+	grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file name; do \
 		target=$${name#func }; time=$(FUZZTIME); case $$target in FuzzDecodeV1*) time=$(FUZZEDGE);; esac; \
 		echo "fuzz $$target in $${file%/*} for $$time"; \
-		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$$time -fuzzminimizetime=1x "$${file%/*}" || exit 1; \
+		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$$time -fuzzminimizetime=1x "$${file%/*}" 2>&1 | tee "$$log" || \
+			{ [ "$$(sed -n '/^--- FAIL/,/^FAIL$$/{/^ /p}' "$$log")" = "    context deadline exceeded" ] && echo "the time was over, no input failed"; } || exit 1; \
 	done
 
 faults: ## Break brokers, links and workers, and print what became of the messages

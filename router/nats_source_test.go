@@ -446,6 +446,10 @@ func TestTheTasksOfTheLastProcessComeAtOnce(t *testing.T) {
 			if err := src.ack(t.Context(), ds[2:30]); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the server has the acks", func() bool {
+				c, err := d.subJS.Consumer(t.Context(), d.streamName(topic, Task), src.(*natsSource).name)
+				return err == nil && c.CachedInfo().NumAckPending == 12
+			})
 			if err := d.close(); err != nil { // with nothing given back, as if it was killed
 				t.Fatal(err)
 			}
