@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -210,15 +211,19 @@ func TestFramesAreReadWhateverTheirPieces(t *testing.T) {
 		f[1] &^= 0x80
 		stream = append(append(stream, f[:header]...), f[header+4:]...)
 	}
-	for name, r := range map[string]frameReader{
-		"at once":      {r: bytes.NewReader(stream), buf: make([]byte, 1<<20)},
-		"byte by byte": {r: iotest.OneByteReader(bytes.NewReader(stream)), buf: make([]byte, 16)},
-		"by halves":    {r: iotest.HalfReader(bytes.NewReader(stream)), buf: make([]byte, 7)},
+	for name, r := range map[string]struct {
+		io.Reader
+		buf []byte
+	}{
+		"at once":      {bytes.NewReader(stream), make([]byte, 1<<20)},
+		"byte by byte": {iotest.OneByteReader(bytes.NewReader(stream)), make([]byte, 16)},
+		"by halves":    {iotest.HalfReader(bytes.NewReader(stream)), make([]byte, 7)},
 	} {
 		var got []int
+		var rest []byte
 		var err error
 		for err == nil {
-			_, err = r.read(func(op byte, payload []byte) error {
+			_, _, err = readFrames(r, &r.buf, &rest, func(op byte, payload []byte) error {
 				if op != opText || len(bytes.TrimRight(payload, string([]byte{byte(len(payload))}))) > 0 {
 					t.Errorf("%s: frame %d is not what was sent", name, len(got))
 				}
@@ -237,9 +242,9 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0x81, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		var total int
-		r := frameReader{r: iotest.HalfReader(bytes.NewReader(stream)), buf: make([]byte, 8)}
+		r, buf, rest := iotest.HalfReader(bytes.NewReader(stream)), make([]byte, 8), []byte(nil)
 		for {
-			if _, err := r.read(func(_ byte, payload []byte) error { total += 2 + len(payload); return nil }); err != nil {
+			if _, _, err := readFrames(r, &buf, &rest, func(_ byte, payload []byte) error { total += 2 + len(payload); return nil }); err != nil {
 				break
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -18,7 +19,7 @@ import (
 const (
 	connectTimeout = 30 * time.Second
 	sendTimeout    = 30 * time.Second
-	readBuffer     = 8 << 10
+	readBuffer     = 64 << 10
 	// portsPerAddress is how many connections come from one loopback address: the system has
 	// some 28,000 ports for them.
 	portsPerAddress = 16000
@@ -26,16 +27,18 @@ const (
 
 // conn is one WebSocket of the load.
 type conn struct {
-	net.Conn
+	socket   *socket
 	protocol protocol
 	tally    *tally
 	streams  []stream // Of each publisher; the reader's.
+	rest     []byte   // Of a frame that has not come whole; the reader's.
 	sender   int      // Which publisher this is; -1: none.
 	returned chan int // To a publisher that waits for its messages: how many came back.
 
-	write sync.Mutex
-	key   [4]byte
-	out   []byte
+	write  sync.Mutex
+	key    [4]byte
+	out    []byte
+	closed bool
 }
 
 // dial opens a WebSocket of user, from the i-th connection's own address if the server is on this
@@ -51,31 +54,41 @@ func dial(ctx context.Context, addr, user string, i int, p protocol) (*conn, err
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, protocol: p, sender: -1}
-	_, _ = rand.Read(c.key[:]) // Never fails.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	if err := c.handshake(addr, user); err != nil {
+	if err := handshake(raw, addr, user, p); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("connection of %s: %w", user, err)
+	}
+	c := &conn{protocol: p, sender: -1}
+	_, _ = rand.Read(c.key[:]) // Never fails.
+	if c.socket, err = newSocket(raw); err != nil {
+		return nil, err
+	}
+	if p.hello != nil {
+		if err := c.send(p.op, p.hello); err != nil {
+			c.close()
+			return nil, err
+		}
 	}
 	return c, nil
 }
 
-func (c *conn) handshake(host, user string) error {
+// handshake asks for the upgrade and reads the answer to it.
+func handshake(raw net.Conn, host, user string, p protocol) error {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:])
 	path := "/ws/" + url.PathEscape(user)
-	if c.protocol.path != nil {
-		path = c.protocol.path(user)
+	if p.path != nil {
+		path = p.path(user)
 	}
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + host +
 		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
 		base64.StdEncoding.EncodeToString(nonce[:]) + "\r\n"
-	if c.protocol.name != "" {
-		request += "Sec-WebSocket-Protocol: " + c.protocol.name + "\r\n"
+	if p.name != "" {
+		request += "Sec-WebSocket-Protocol: " + p.name + "\r\n"
 	}
-	if _, err := c.Conn.Write([]byte(request + "\r\n")); err != nil {
+	if _, err := raw.Write([]byte(request + "\r\n")); err != nil {
 		return err
 	}
 	// One byte at a time: what follows the answer are frames already.
@@ -84,7 +97,7 @@ func (c *conn) handshake(host, user string) error {
 		if len(head) > 8<<10 {
 			return errors.New("the answer to the upgrade does not end")
 		}
-		if _, err := c.Conn.Read(b[:]); err != nil {
+		if _, err := raw.Read(b[:]); err != nil {
 			return err
 		}
 	}
@@ -95,11 +108,8 @@ func (c *conn) handshake(host, user string) error {
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		return fmt.Errorf("the server answered %s", response.Status)
 	}
-	if got := response.Header.Get("Sec-WebSocket-Protocol"); got != c.protocol.name {
-		return fmt.Errorf("the server chose the protocol %q, not %q: it does not know it", got, c.protocol.name)
-	}
-	if c.protocol.hello != nil {
-		return c.send(c.protocol.op, c.protocol.hello)
+	if got := response.Header.Get("Sec-WebSocket-Protocol"); got != p.name {
+		return fmt.Errorf("the server chose the protocol %q, not %q: it does not know it", got, p.name)
 	}
 	return nil
 }
@@ -108,32 +118,53 @@ func (c *conn) handshake(host, user string) error {
 func (c *conn) send(op byte, payload []byte) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	c.out = appendFrame(c.out[:0], op, c.key, payload)
-	if err := c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return err
+	if c.closed {
+		return net.ErrClosed
 	}
-	_, err := c.Conn.Write(c.out)
+	c.out = appendFrame(c.out[:0], op, c.key, payload)
+	_, err := c.socket.Write(c.out)
 	return err
+}
+
+// close ends the connection, from which nobody reads any more.
+func (c *conn) close() {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.socket.Close()
+	if c.returned != nil {
+		close(c.returned)
+	}
 }
 
 // errClosed ends a reader whose server has said goodbye.
 var errClosed = errors.New("closed by the server")
 
-// read counts what comes until the connection ends. Times are since epoch; markers of another run
-// are not counted.
-func (c *conn) read(epoch time.Time, run uint32) error {
-	frames := frameReader{r: c.Conn, buf: make([]byte, readBuffer)}
+// reader counts what comes, at one connection after the other.
+type reader struct {
+	epoch time.Time // Of all times that are counted.
+	run   uint32    // Markers of another one are not counted.
+	buf   []byte
+}
+
+// read counts what comes with one read call. It reports whether there may be more.
+func (r *reader) read(c *conn) (full bool, err error) {
+	if r.buf == nil {
+		r.buf = make([]byte, readBuffer)
+	}
 	var (
-		now     time.Duration
-		mine    int
-		beats   int // Bytes of pings: they are no sign that something happens.
-		control []byte
-		locked  bool
+		now    time.Duration
+		mine   int
+		beats  int // Bytes of pings: they are no sign that something happens.
+		locked bool
 	)
-	each := func(op byte, payload []byte) error {
+	n, full, err := readFrames(c.socket, &r.buf, &c.rest, func(op byte, payload []byte) error {
 		if !locked {
 			c.tally.mu.Lock()
-			now, locked = time.Since(epoch), true
+			now, locked = time.Since(r.epoch), true
 		}
 		switch op {
 		case opText, opBinary, opContinuation:
@@ -144,7 +175,7 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 					break
 				}
 				rest = after
-				if m.run != run || int(m.sender) >= len(c.streams) {
+				if m.run != r.run || int(m.sender) >= len(c.streams) {
 					continue
 				}
 				known = true
@@ -165,26 +196,23 @@ func (c *conn) read(epoch time.Time, run uint32) error {
 			}
 		case opPing:
 			beats += len(payload) + 2
-			control = append(control[:0], payload...)
-			return c.send(opPong, control)
+			return c.send(opPong, payload)
 		case opClose:
 			return fmt.Errorf("%w: %q", errClosed, payload)
 		}
 		return nil
+	})
+	if n > beats && !locked {
+		c.tally.mu.Lock()
+		locked = true
 	}
-	for {
-		mine, beats, locked = 0, 0, false
-		n, err := frames.read(each)
-		if !locked {
-			c.tally.mu.Lock()
-		}
+	if locked {
 		c.tally.bytes += int64(n - beats)
 		c.tally.mu.Unlock()
-		if mine > 0 && c.returned != nil {
-			c.returned <- mine
-		}
-		if err != nil {
-			return err
-		}
 	}
+	if mine > 0 && c.returned != nil {
+		c.returned <- mine
+		runtime.Gosched() // Else it waits until there is nothing to read.
+	}
+	return full, err
 }

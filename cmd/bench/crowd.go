@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,11 +24,9 @@ type crowd struct {
 	run     uint32
 	epoch   time.Time
 	conns   []*conn
-	others  []*conn // Came later, and only listen: nothing is counted for them.
 	tallies []*tally
 	sent    []atomic.Uint32 // By each publisher.
-	ending  atomic.Bool     // The connections are closed by us.
-	readers sync.WaitGroup
+	pollers []*poller
 	reasons sync.Map // Why the server ended connections.
 }
 
@@ -47,6 +44,14 @@ func newCrowd(l load) *crowd {
 // connect opens all connections, to each address in turn, and reads from them.
 func connect(ctx context.Context, addrs []string, l load) (*crowd, error) {
 	c := newCrowd(l)
+	for range ourCPUs() {
+		p, err := newPoller(reader{epoch: c.epoch, run: c.run}, c.ended)
+		if err != nil {
+			c.close()
+			return nil, err
+		}
+		c.pollers = append(c.pollers, p)
+	}
 	if err := c.dial(ctx, addrs, 0, l.Connections, c.add); err != nil {
 		c.close()
 		return nil, err
@@ -54,19 +59,14 @@ func connect(ctx context.Context, addrs []string, l load) (*crowd, error) {
 	return c, nil
 }
 
-// join opens n more connections.
+// join opens n more connections, which only listen: nothing is counted for them.
 func (c *crowd) join(ctx context.Context, addrs []string, n int) error {
-	c.others = make([]*conn, n)
-	return c.dial(ctx, addrs, len(c.conns), n, func(i int, conn *conn) {
-		conn.tally = c.tallies[i%len(c.tallies)]
-		c.others[i-len(c.conns)] = conn
-		c.listen(conn)
-	})
+	return c.dial(ctx, addrs, len(c.conns), n, c.listen)
 }
 
 // dial opens n connections, the first of which is the one with this number, and calls each for
 // every one of them.
-func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each func(i int, conn *conn)) error {
+func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each func(i int, conn *conn) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -80,11 +80,13 @@ func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each fun
 				}
 				i += first
 				conn, err := dial(ctx, c.load.node(addrs, i), c.load.user(i), i, protocols[c.load.Protocol])
+				if err == nil {
+					err = each(i, conn)
+				}
 				if err != nil {
 					cancel(err)
 					return
 				}
-				each(i, conn)
 			}
 		})
 	}
@@ -95,8 +97,7 @@ func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each fun
 	return nil
 }
 
-func (c *crowd) add(i int, conn *conn) {
-	conn.tally = c.tallies[i%len(c.tallies)]
+func (c *crowd) add(i int, conn *conn) error {
 	conn.streams = make([]stream, c.load.Publishers)
 	if i < c.load.Publishers {
 		conn.sender = i
@@ -105,35 +106,32 @@ func (c *crowd) add(i int, conn *conn) {
 		}
 	}
 	c.conns[i] = conn
-	c.listen(conn)
+	return c.listen(i, conn)
 }
 
-// listen reads from conn until it ends.
-func (c *crowd) listen(conn *conn) {
-	c.readers.Go(func() {
-		err := conn.read(c.epoch, c.run)
-		if conn.returned != nil {
-			close(conn.returned)
-		}
-		if !c.ending.Load() {
-			c.reasons.Store(err.Error(), true)
-			conn.tally.mu.Lock()
-			conn.tally.closed++
-			conn.tally.mu.Unlock()
-		}
-		conn.Close()
-	})
-}
-
-// close ends all connections and waits for their readers.
-func (c *crowd) close() {
-	c.ending.Store(true)
-	for _, conn := range slices.Concat(c.conns, c.others) {
-		if conn != nil {
-			conn.Close()
-		}
+// listen has conn read until it ends.
+func (c *crowd) listen(i int, conn *conn) error {
+	conn.tally = c.tallies[i%len(c.tallies)]
+	err := c.pollers[i%len(c.pollers)].add(conn)
+	if err != nil {
+		conn.close()
 	}
-	c.readers.Wait()
+	return err
+}
+
+// ended is called for a connection that the server has ended.
+func (c *crowd) ended(conn *conn, err error) {
+	c.reasons.Store(err.Error(), true)
+	conn.tally.mu.Lock()
+	conn.tally.closed++
+	conn.tally.mu.Unlock()
+}
+
+// close ends all connections and waits until nothing reads from them.
+func (c *crowd) close() {
+	for _, p := range c.pollers {
+		p.close()
+	}
 }
 
 // settle waits until nothing has come for a moment and returns when the last thing came.

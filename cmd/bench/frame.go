@@ -19,43 +19,33 @@ const (
 // maxFrame bounds what is taken for a frame of the server.
 const maxFrame = 16 << 20
 
-// frameReader reads the frames of a server: unmasked, and not compressed. It reads as much
-// as there is in one call, and copies a frame only if it is the last, unfinished one.
-type frameReader struct {
-	r          io.Reader
-	buf        []byte
-	start, end int // What is read and not yet handed out.
-}
-
-// read calls each for every whole frame of what comes with the next read call, in order, and
-// returns how many bytes that was. The payload is good until each returns.
-func (f *frameReader) read(each func(op byte, payload []byte) error) (int, error) {
-	if f.start == f.end {
-		f.start, f.end = 0, 0
-	} else if f.start > 0 {
-		f.end = copy(f.buf, f.buf[f.start:f.end])
-		f.start = 0
+// readFrames reads from r once and calls each for every whole frame that has come with that, in
+// order: unmasked, as those of a server are, and not compressed. What is left of the last one stays
+// in rest until the next call. It returns how many bytes it read, and whether they filled buf, which
+// grows for a frame that is larger. The payload is good until each returns.
+func readFrames(r io.Reader, buf, rest *[]byte, each func(op byte, payload []byte) error) (n int, full bool, err error) {
+	if len(*rest) >= len(*buf) {
+		*buf = make([]byte, 2*len(*rest))
 	}
-	if f.end == len(f.buf) {
-		f.buf = append(f.buf, make([]byte, len(f.buf))...)
-	}
-	n, err := f.r.Read(f.buf[f.end:])
-	f.end += n
-	for err == nil || n > 0 {
-		size, header, bad := frameSize(f.buf[f.start:f.end])
+	kept := copy(*buf, *rest)
+	n, err = r.Read((*buf)[kept:])
+	came := (*buf)[:kept+n]
+	full = len(came) == len(*buf)
+	for n > 0 {
+		size, header, bad := frameSize(came)
 		if bad != nil {
-			return n, bad
+			return n, full, bad
 		}
-		if size == 0 || f.end-f.start < size {
+		if size == 0 || len(came) < size {
 			break
 		}
-		whole := f.buf[f.start : f.start+size]
-		f.start += size
-		if e := each(whole[0]&0x0f, whole[header:]); e != nil {
-			return n, e
+		if e := each(came[0]&0x0f, came[header:size]); e != nil {
+			return n, full, e
 		}
+		came = came[size:]
 	}
-	return n, err
+	*rest = append((*rest)[:0], came...)
+	return n, full, err
 }
 
 // frameSize returns the size of the frame that b begins with, and of its header; 0 if b is too

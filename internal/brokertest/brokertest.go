@@ -262,9 +262,10 @@ func (s *Server) rabbitmq() {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+	name := "burrow-" + strconv.Itoa(s.port) + "@localhost"
 	env := append(os.Environ(),
 		"HOME="+home, // the cookie is there
-		"RABBITMQ_NODENAME=burrow-"+strconv.Itoa(s.port)+"@localhost",
+		"RABBITMQ_NODENAME="+name,
 		"RABBITMQ_NODE_PORT="+strconv.Itoa(s.port), "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		"RABBITMQ_DIST_PORT="+strconv.Itoa(freePort(s.t)),
 		"RABBITMQ_MNESIA_BASE="+s.dir,
@@ -280,10 +281,22 @@ func (s *Server) rabbitmq() {
 		"RABBITMQ_ALLOW_INPUT=1", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +sbwt none +sbwtdcpu none +sbwtdio none",
 	)
 	s.start = func() *exec.Cmd {
+		// As rabbitmqctl force_boot does: one that was killed while it wrote may wait for
+		// other servers to bring its tables, in vain.
+		if data := filepath.Join(s.dir, name); exists(data) {
+			if err := os.WriteFile(filepath.Join(data, "force_load"), nil, 0o600); err != nil {
+				s.t.Fatal(err)
+			}
+		}
 		cmd := exec.Command(program)
 		cmd.Env, cmd.Dir = env, home
 		return cmd
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // answers asks for a sign that the broker is there for its clients.
