@@ -49,7 +49,8 @@ func (h *hub) hole(from string) (sessions []*session) {
 	if last == "" || from <= last {
 		return nil
 	}
-	d := doubt{from: timeOf(last).UnixNano(), until: now}
+	// What was still on its way to the archive comes by the merge after this one.
+	d := doubt{from: timeOf(last).UnixNano(), until: now + int64(h.late)}
 	if e := h.global.find(last); e != nil {
 		d.from = e.came
 	}

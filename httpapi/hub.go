@@ -209,6 +209,11 @@ func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 			memory.from = max(memory.from, c.ID)
 			continue
 		}
+		// It is on its way here, and so may be one of the same sender before it, which the
+		// archive need not have yet. If it does not come, a later merge shows it.
+		if h.cover.begun != 0 && now-timeOf(c.ID).UnixNano() < int64(underway) {
+			continue
+		}
 		if !h.seen.add(c.ID) {
 			continue
 		}
