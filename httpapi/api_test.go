@@ -231,28 +231,6 @@ func TestRefillShowsWhatTheNodeMissed(t *testing.T) {
 	alice.hears("bot", "", "5")
 }
 
-// TestAMergeDoesNotOvertakeWhatIsOnItsWay: the archive may have the second message of somebody
-// before it has the first, and before either has come.
-func TestAMergeDoesNotOvertakeWhatIsOnItsWay(t *testing.T) {
-	n := prepare(t, nil)
-	httpapi.SetReseedAfter(n.Server, time.Hour)
-	n.run(t)
-	if err := n.Seed(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	alice := n.join(t, "alice")
-	first, second := sentAt(time.Now(), "bob", "", "first"), sentAt(time.Now().Add(time.Millisecond), "bob", "", "second")
-	missed := message(1, "bob", "", "missed")
-	n.archive.add(missed)
-	n.archive.add(second)
-	n.Refill()
-	alice.hears("bob", "", "missed") // By the merge, which so is done.
-	n.Deliver(first)
-	n.Deliver(second)
-	alice.hears("bob", "", "first")
-	alice.hears("bob", "", "second")
-}
-
 func TestSignIn(t *testing.T) {
 	n := start(t, nil)
 	n.auth.mode = "guest"

@@ -34,7 +34,7 @@ func (h *hub) gap() {
 		h.cover.gapLast = last
 	}
 	h.cover.holeAfter = last
-	h.cover.gapUntil = now + int64(refillLast)
+	h.cover.gapUntil = now + int64(refillLast+underway)
 }
 
 // hole returns the v1 sessions that have to resume, because this node has missed more than it could

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,75 @@ func TestGapLargerThanTheMemory(t *testing.T) {
 			}
 		}
 		s.cancel()
+	})
+}
+
+// The archive may have the second message of somebody before it has the first, and before either has
+// come; and more may be lost at once than it finds a moment later among what came since.
+func TestAMergeOvertakesNothingAndLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		archive := &shelf{}
+		s := hubOf(t, func(c *Config) { c.Archive, c.ArchivePrivate, c.History.Buffer = archive, true, 20 })
+		defer s.cancel()
+		if err := s.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		go s.keepFilled()
+		ids := newIDClock(time.Now)
+		say := func(content string) *chat.ChatMessage {
+			id, now := ids.next()
+			return &chat.ChatMessage{Id: id, Sender: "bob", Content: content, SentAt: timestamppb.New(now)}
+		}
+		alice := s.listen(t, "alice", "")
+		heard := func() (got []string) {
+			for _, f := range alice.drain() {
+				if m := f.GetChat(); m != nil {
+					got = append(got, m.Content)
+				}
+			}
+			return got
+		}
+		time.Sleep(time.Minute)
+		for range 20 {
+			s.Deliver(say("long ago"))
+		}
+		heard()
+
+		missed, first, second := say("missed"), say("first"), say("second")
+		archive.add(missed)
+		archive.add(second)
+		s.Refill()
+		time.Sleep(underway / 2)
+		s.Deliver(first)
+		s.Deliver(second)
+		archive.add(first)
+		time.Sleep(time.Minute)
+		if got := fmt.Sprint(heard()); got != "[first second missed]" {
+			t.Errorf("got %s, want what came by itself first, in order, and then what did not", got)
+		}
+
+		var lost []string
+		for i := range 15 {
+			lost = append(lost, fmt.Sprint("lost ", i))
+			archive.add(say(lost[i]))
+		}
+		s.Refill()
+		for range 500 { // Far more than the memory holds, before it is filled once more.
+			time.Sleep(10 * time.Millisecond)
+			m := say("live")
+			archive.add(m)
+			s.Deliver(m)
+		}
+		time.Sleep(time.Minute)
+		var got []string
+		for _, text := range heard() {
+			if text != "live" {
+				got = append(got, text)
+			}
+		}
+		if !slices.Equal(got, lost) {
+			t.Errorf("got %q of what was lost, want each once", got)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -43,7 +44,8 @@ type hub struct {
 	global   recent
 	private  recent
 	seen     idSet
-	heard    idSet // Of seen, what came from the broker and not from the archive.
+	heard    idSet            // Of seen, what came from the broker and not from the archive.
+	held     map[string]entry // By id: of the archive, and perhaps on its way. What a few merges find at most.
 	cover    coverage
 	roster   roster // As plain sessions know it.
 	news     news
@@ -67,6 +69,7 @@ func newHub(cfg Config) *hub {
 		private:       recent{max: cfg.History.Buffer},
 		seen:          idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
 		heard:         idSet{max: max(4*cfg.History.Buffer, 8192), ids: make(map[string]struct{})},
+		held:          make(map[string]entry),
 	}
 	if cfg.Archive != nil {
 		h.late = lateStart
@@ -171,6 +174,7 @@ func (h *hub) deliver(c *chatFrame) (sessions int, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.heard.add(c.ID)
+	delete(h.held, c.ID)
 	if !h.seen.add(c.ID) {
 		return 0, true
 	}
@@ -186,13 +190,15 @@ func (h *hub) deliver(c *chatFrame) (sessions int, known bool) {
 func (h *hub) knows(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, known := h.heard.ids[id]
-	return known
+	return h.heard.has(id)
 }
 
-// merge puts messages of the archive where their ids say, and queues those that nobody had
-// seen for those whom they are for. It returns how many those were. The page has every message
-// of the archive with a greater id than globalFrom or privateFrom.
+// merge puts messages of the archive that nobody has seen where their ids say. The page has every
+// message of the archive with a greater id than globalFrom or privateFrom. It returns how many it put
+// there.
+//
+// After the first Seed it holds them back, until release: they may be on their way here, and then
+// behind others of the same sender, which the archive need not have yet.
 func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -200,34 +206,66 @@ func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	var added int
 	now := h.now()
 	for _, c := range page {
-		memory := &h.global
-		if c.ToUser != "" {
-			memory = &h.private
-		}
+		memory := h.memoryOf(c)
 		// What the memory would forget at once is no news.
 		if memory.forgets(c.ID) {
 			memory.from = max(memory.from, c.ID)
 			continue
 		}
-		// It is on its way here, and so may be one of the same sender before it, which the
-		// archive need not have yet. If it does not come, a later merge shows it.
-		if h.cover.begun != 0 && now-timeOf(c.ID).UnixNano() < int64(underway) {
+		if h.cover.begun != 0 {
+			if !h.seen.has(c.ID) && h.held[c.ID].chat == nil {
+				h.held[c.ID] = entry{chat: c, came: now}
+			}
 			continue
 		}
-		if !h.seen.add(c.ID) {
-			continue
+		if h.seen.add(c.ID) {
+			h.show(entry{chat: c, came: min(now, timeOf(c.ID).UnixNano())})
+			added++
 		}
-		e := entry{chat: c, came: now}
-		if h.cover.begun == 0 {
-			e.came = min(now, timeOf(c.ID).UnixNano())
-		}
-		h.send(&e)
-		memory.insert(e)
-		added++
 	}
 	h.global.from = max(h.global.from, globalFrom)
 	h.private.from = max(h.private.from, privateFrom)
 	return added
+}
+
+// release shows what merge has held for underway and what has not come meanwhile, and returns how many
+// messages that were and how many are still held.
+func (h *hub) release() (shown, held int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.held) == 0 {
+		return 0, 0
+	}
+	h.tell()
+	now := h.now()
+	for _, id := range slices.Sorted(maps.Keys(h.held)) {
+		e := h.held[id]
+		if now-e.came < int64(underway) {
+			continue
+		}
+		delete(h.held, id)
+		if h.seen.add(id) {
+			e.came = now
+			h.show(e)
+			shown++
+		}
+	}
+	return shown, len(h.held)
+}
+
+// show queues e, which comes from the archive, for those whom it is for, and puts it where its id
+// says. The caller holds the lock.
+func (h *hub) show(e entry) {
+	h.send(&e)
+	h.memoryOf(e.chat).insert(e)
+}
+
+// memoryOf returns the memory in which c has its place. The caller holds the lock.
+func (h *hub) memoryOf(c *chatFrame) *recent {
+	if c.ToUser != "" {
+		return &h.private
+	}
+	return &h.global
 }
 
 // recall returns what the memory holds of the talk of two users, or of the global talk
@@ -299,6 +337,11 @@ type idSet struct {
 	ids  map[string]struct{}
 	ring []string
 	next int
+}
+
+func (s *idSet) has(id string) bool {
+	_, known := s.ids[id]
+	return known
 }
 
 // add remembers id and reports whether it is new.

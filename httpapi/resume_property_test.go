@@ -107,7 +107,7 @@ func (w *world) startNode() *Server {
 		w.t.Fatal(err)
 	}
 	go s.keepFilled()
-	w.settled[s] = time.Now().Add(reseedAfter + time.Millisecond)
+	w.settled[s] = time.Now().Add(reseedAfter + underway + time.Millisecond)
 	w.tell(s)
 	return s
 }
@@ -130,7 +130,7 @@ func (w *world) isDeaf(s *Server) bool {
 func (w *world) listenAgain(s *Server) {
 	delete(w.deaf, s)
 	s.Refill()
-	w.settled[s] = time.Now().Add(reseedAfter + time.Millisecond)
+	w.settled[s] = time.Now().Add(reseedAfter + underway + time.Millisecond)
 	w.tell(s)
 }
 
@@ -328,7 +328,7 @@ func TestNothingIsLostByResuming(t *testing.T) {
 						w.connect(p)
 					}
 				}
-				time.Sleep(reseedAfter + 2*lag)
+				time.Sleep(reseedAfter + underway + 2*lag)
 				for _, p := range w.clients {
 					p.hear(w, -1)
 					for _, m := range w.said[max(0, p.joined):] {

@@ -112,7 +112,7 @@ func (s *Server) Behind(node, last string) {
 // keepFilled merges the archive into the memory once more a while after the first Seed, for messages
 // that were sent before this node subscribed and archived after it looked, and when a task that a dead
 // worker held must have been archived by another; and after each Refill at once, and as often. A merge
-// that fails is tried again, after growing waits.
+// that fails is tried again, after growing waits. What a merge finds is shown underway later.
 func (s *Server) keepFilled() {
 	select {
 	case <-s.seeded:
@@ -122,6 +122,7 @@ func (s *Server) keepFilled() {
 	last := time.Now()
 	due := []time.Time{last.Add(s.reseedAfter), last.Add(refillLast)}
 	again := refillGap
+	var release <-chan time.Time
 	for {
 		var wake <-chan time.Time
 		if len(due) > 0 {
@@ -134,6 +135,14 @@ func (s *Server) keepFilled() {
 			due = []time.Time{last.Add(refillGap), now.Add(s.reseedAfter), now.Add(refillLast)}
 			slices.SortFunc(due, time.Time.Compare)
 			continue
+		case <-release:
+			release = nil
+			shown, held := s.hub.release()
+			s.metrics.seeded.Add(float64(shown))
+			if held > 0 {
+				release = time.After(underway)
+			}
+			continue
 		case <-wake:
 			due = due[1:]
 		case <-s.ctx.Done():
@@ -145,6 +154,9 @@ func (s *Server) keepFilled() {
 		last = time.Now()
 		if err == nil {
 			again = refillGap
+			if release == nil {
+				release = time.After(underway)
+			}
 			continue
 		}
 		if s.ctx.Err() == nil {

@@ -33,9 +33,8 @@ import (
 const reseedAfter = 3 * time.Second
 
 const (
-	// underway is how long a message may be on its way here from when it was said: less than
-	// reseedAfter, so that what was said before a Refill is found by the merge after that.
-	underway   = 2 * time.Second
+	// underway is how long what the archive has and nobody here has seen may take to come by itself.
+	underway   = time.Second
 	refillGap  = time.Second      // between two merges, however often Refill is called
 	refillLast = 40 * time.Second // over the time after which a task of a dead worker goes to another
 )
