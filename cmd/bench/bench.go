@@ -24,7 +24,7 @@ type bench struct {
 func newBench(ctx context.Context, opts options, log io.Writer) (*bench, error) {
 	// A poller that waits in a call of the system keeps what Go runs goroutines with for a while. By
 	// itself Go would have no more of these than CPUs, once -pin leaves us half of them.
-	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
 	restore, err := keepCPUs()
 	if err != nil {
 		return nil, err

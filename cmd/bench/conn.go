@@ -30,10 +30,12 @@ type conn struct {
 	socket   *socket
 	protocol protocol
 	tally    *tally
-	streams  []stream // Of each publisher; the reader's.
-	rest     []byte   // Of a frame that has not come whole; the reader's.
-	sender   int      // Which publisher this is; -1: none.
-	returned chan int // To a publisher that waits for its messages: how many came back.
+	streams  []stream      // Of each publisher; the reader's.
+	rest     []byte        // Of a frame that has not come whole; the reader's.
+	sender   int           // Which publisher this is; -1: none.
+	returned chan int      // To a publisher that waits for its messages: how many came back.
+	greeted  chan struct{} // Closed when the first thing has come, or none will.
+	spoken   bool          // It is; the reader's.
 
 	write  sync.Mutex
 	key    [4]byte
@@ -60,7 +62,7 @@ func dial(ctx context.Context, addr, user string, i int, p protocol) (*conn, err
 		raw.Close()
 		return nil, fmt.Errorf("connection of %s: %w", user, err)
 	}
-	c := &conn{protocol: p, sender: -1}
+	c := &conn{protocol: p, sender: -1, greeted: make(chan struct{})}
 	_, _ = rand.Read(c.key[:]) // Never fails.
 	if c.socket, err = newSocket(raw); err != nil {
 		return nil, err
@@ -143,6 +145,9 @@ func (c *conn) close() {
 // errClosed ends a reader whose server has said goodbye.
 var errClosed = errors.New("closed by the server")
 
+// errNothing says that there is nothing to read now.
+var errNothing = errors.New("nothing to read")
+
 // reader counts what comes, at one connection after the other.
 type reader struct {
 	epoch time.Time // Of all times that are counted.
@@ -202,6 +207,10 @@ func (r *reader) read(c *conn) (full bool, err error) {
 		}
 		return nil
 	})
+	if !c.spoken && (n > 0 || err != nil && !errors.Is(err, errNothing)) {
+		c.spoken = true
+		close(c.greeted)
+	}
 	if n > beats && !locked {
 		c.tally.mu.Lock()
 		locked = true

@@ -83,6 +83,16 @@ func (c *crowd) dial(ctx context.Context, addrs []string, first, n int, each fun
 				if err == nil {
 					err = each(i, conn)
 				}
+				if err == nil {
+					// As a client does; else those who come would leave no time for reading.
+					select {
+					case <-conn.greeted:
+					case <-time.After(connectTimeout):
+						err = fmt.Errorf("the server said nothing to connection %d in %s", i, connectTimeout)
+					case <-ctx.Done():
+						return
+					}
+				}
 				if err != nil {
 					cancel(err)
 					return

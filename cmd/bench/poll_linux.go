@@ -46,9 +46,6 @@ func newSocket(raw net.Conn) (*socket, error) {
 	return s, errors.Join(err, failed)
 }
 
-// errNothing says that there is nothing to read now.
-var errNothing = errors.New("nothing to read")
-
 // Read does not wait. It is a raw call, for with any other one Go's monitor would wake 50,000 times a
 // second.
 func (s *socket) Read(b []byte) (int, error) {
