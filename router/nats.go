@@ -298,6 +298,10 @@ func (d *natsDriver) streamConfig(topic string, delivery Delivery) jetstream.Str
 	}
 	if delivery == Task {
 		cfg.MaxBytes, cfg.Discard, cfg.Duplicates = d.cfg.NATS.MaxTaskBytes, jetstream.DiscardNew, natsTaskDuplicate
+		// A task is acked by its number. In microseconds since 1970 those of two streams of
+		// the same name do not meet, and an ack for the older one is nobody's: nobody stores
+		// a million tasks a second for long. Before 2.10 every stream begins with 1.
+		cfg.FirstSeq = uint64(time.Now().UnixMicro())
 		return cfg
 	}
 	cfg.MaxAge, cfg.MaxBytes, cfg.Discard, cfg.Duplicates = natsEventAge, natsEventBytes, jetstream.DiscardOld, natsEventAge

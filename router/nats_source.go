@@ -61,8 +61,8 @@ type natsSource struct {
 	lastStream  uint64        // of the stream; events only
 
 	// A task is acked by its number in the stream. If the stream was made anew, that
-	// number is another task's, and an ack would lose it. So after anything that may
-	// come of it, the stream is looked at before an ack is sent.
+	// number is another task's on a server before 2.10, and an ack would lose it. So after
+	// anything that may come of it, the stream is looked at before an ack is sent.
 	created time.Time     // the stream
 	link    atomic.Uint64 // the driver's link on which it was the same; 0 when it may not be
 }
@@ -189,6 +189,7 @@ func (s *natsSource) take(ctx context.Context, most int) ([]*delivered, error) {
 	case err := <-s.failed:
 		return nil, err
 	case <-silence.C:
+		s.link.Store(0) // a stream that ends does not always say so
 		return nil, fmt.Errorf("the server was silent for %s", 2*natsHeartbeat)
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -287,7 +288,7 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 	if s.sub.delivery == Event {
 		sent = 0
 	}
-	// With the time at which it was stored, for a stream that is made anew counts from 1.
+	// With the time at which it was stored, for a stream that is made anew may count from 1.
 	id := strconv.AppendUint(make([]byte, 0, 48), meta.Sequence.Stream, 10)
 	id = strconv.AppendInt(append(id, ' '), meta.Timestamp.UnixNano(), 10)
 	return &delivered{msg: msg, id: string(id), tag: m, redelivered: sent}, nil
