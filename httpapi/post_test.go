@@ -48,9 +48,12 @@ func TestPlainMessagesThatComeTogetherArePublishedTogether(t *testing.T) {
 		alice.hears("alice", "", fmt.Sprint(i))
 	}
 	n.wantTogether(t)
-	together := strings.Repeat("task ", mostSends-1) + strings.TrimSpace(strings.Repeat("event ", mostSends-1))
-	if got := n.broker.published()[1]; got != together {
-		t.Errorf("published %q after the first one, want %q", got, together)
+	// Once the first one is out of the way another one may come just in time.
+	got := n.broker.published()[1]
+	count := strings.Count(got, "task")
+	together := strings.Repeat("task ", count) + strings.TrimSpace(strings.Repeat("event ", count))
+	if got != together || count < mostSends-1 {
+		t.Errorf("published %q after the first one, want %d tasks and their events, or more", got, mostSends-1)
 	}
 }
 
