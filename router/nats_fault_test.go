@@ -45,6 +45,8 @@ func TestEventsOfANewNATSStreamComeFromItsBeginning(t *testing.T) {
 	if err := d.subJS.DeleteStream(t.Context(), d.streamName(topic, Event)); err != nil {
 		t.Fatal(err)
 	}
+	// A server that still removes the directory of its last stream fails to make one in it.
+	waitFor(t, "the stream is there", func() bool { return d.declare(t.Context(), topic, Event, sub.group) == nil })
 	publish(5, 15)
 	src = open()
 	defer func() { _ = src.close(t.Context(), true) }()

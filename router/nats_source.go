@@ -59,6 +59,7 @@ type natsSource struct {
 	reconnected chan struct{} // closed when the link is a new one
 	lastSeq     uint64        // of the consumer; events only
 	lastStream  uint64        // of the stream; events only
+	silent      bool          // the server has nothing more; events only
 
 	// A task is acked by its number in the stream. If the stream was made anew, that
 	// number is another task's on a server before 2.10, and an ack would lose it. So after
@@ -159,11 +160,39 @@ func (s *natsSource) ask(n int) error {
 
 func (s *natsSource) next(ctx context.Context, most int) ([]*delivered, error) {
 	ds, err := s.take(ctx, most)
-	if s.sub.delivery == Event && len(ds) > 0 {
-		_, created, _ := strings.Cut(s.sub.cursor, " ")
-		s.sub.cursor = strconv.FormatUint(s.lastStream+1, 10) + " " + created
+	if s.silent && err == nil {
+		s.missed(ctx)
+	}
+	if s.silent = false; s.sub.delivery == Event && len(ds) > 0 {
+		s.save()
 	}
 	return ds, err
+}
+
+func (s *natsSource) save() {
+	_, created, _ := strings.Cut(s.sub.cursor, " ")
+	s.sub.cursor = strconv.FormatUint(s.lastStream+1, 10) + " " + created
+}
+
+// missed tells of events that were dropped before they were sent, and that no later one
+// shows, for there is none.
+func (s *natsSource) missed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	stream, err := s.drv.subJS.Stream(ctx, s.stream)
+	if err != nil {
+		return // it is looked at again in a moment
+	}
+	if first := stream.CachedInfo().State.FirstSeq; first > s.lastStream+1 {
+		s.dropped()
+		s.lastStream = first - 1
+		s.save()
+	}
+}
+
+func (s *natsSource) dropped() {
+	s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
+	s.sub.gap()
 }
 
 // take is next without the cursor.
@@ -185,7 +214,9 @@ func (s *natsSource) take(ctx context.Context, most int) ([]*delivered, error) {
 		}
 		return s.readAhead([]*delivered{d}, most)
 	case <-s.reconnected:
-		return nil, s.resume(ctx)
+		// The requests went with the old link, and events that were on their way. Or the
+		// server still has a request: its answers must not add to those of the next one.
+		return nil, errReopen
 	case err := <-s.failed:
 		return nil, err
 	case <-silence.C:
@@ -215,19 +246,6 @@ func (s *natsSource) readAhead(ds []*delivered, most int) ([]*delivered, error) 
 	return ds, nil
 }
 
-// resume goes on on a new link. The requests went with the old one, and events that
-// were on their way; a task stays until it is acked.
-func (s *natsSource) resume(ctx context.Context) error {
-	if s.sub.delivery == Event {
-		return errReopen
-	}
-	_, s.reconnected = s.drv.currentLink()
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	s.asked = 0
-	return s.check(ctx)
-}
-
 // errReplaced says that what a source has read is not on the broker any more.
 var errReplaced = errors.New("the stream was made anew")
 
@@ -247,6 +265,7 @@ func (s *natsSource) check(ctx context.Context) error {
 // read returns the message, or nil for a word of the server after which all goes on.
 func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 	if !isDelivered(m) {
+		s.silent = s.sub.delivery == Event
 		switch status := m.Header.Get(natsStatus); status {
 		case natsAlive:
 			return nil, nil
@@ -274,8 +293,7 @@ func (s *natsSource) read(m *nats.Msg) (*delivered, error) {
 		}
 		s.lastSeq = meta.Sequence.Consumer
 		if meta.Sequence.Stream > s.lastStream+1 {
-			s.drv.log.Warn("events were dropped: the function is slower than its publishers", "topic", s.sub.topic, "function", s.sub.group)
-			s.sub.gap()
+			s.dropped()
 		}
 		s.lastStream = meta.Sequence.Stream
 	}
@@ -331,6 +349,10 @@ func (s *natsSource) extend(ctx context.Context, ds []*delivered) error {
 func (s *natsSource) release(ctx context.Context, ds []*delivered) error {
 	msgs := append(messagesOf(ds), s.stop(ctx)...)
 	slices.SortFunc(msgs, func(a, b *nats.Msg) int { return cmp.Compare(sequenceOf(a), sequenceOf(b)) })
+	return s.giveBack(ctx, msgs)
+}
+
+func (s *natsSource) giveBack(ctx context.Context, msgs []*nats.Msg) error {
 	return s.answer(ctx, msgs, false, func(m *nats.Msg) error {
 		if meta, err := m.Metadata(); err == nil && meta.NumDelivered > renewAfter && s.renew(ctx, m, meta) == nil {
 			return m.Ack()
@@ -429,7 +451,7 @@ func (s *natsSource) stop(ctx context.Context) (ahead []*nats.Msg) {
 
 func (s *natsSource) close(ctx context.Context, forget bool) error {
 	if s.sub.delivery == Task {
-		return s.answer(ctx, s.stop(ctx), false, s.drv.nak) // else they come again only after ackWait
+		return s.giveBack(ctx, s.stop(ctx)) // else they come again only after ackWait
 	}
 	s.stop(ctx)
 	if !forget && !s.drv.sub.IsConnected() {

@@ -211,6 +211,20 @@ func TestAgedNATSEventsAreMissedOnlyByThoseWhoDidNotSeeThem(t *testing.T) {
 		if gaps != 1 || got >= 201 {
 			t.Errorf("told of %d gaps after %d of 201 events, want 1", gaps, got)
 		}
+
+		publish(topic, 211, 300) // and nothing after them
+		age(topic)
+		waitFor(t, "it is told of those that were not sent", func() bool {
+			ds, err := src.next(t.Context(), 16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += len(ds)
+			return gaps == 2
+		})
+		if _, err := src.next(t.Context(), 16); err != nil || gaps != 2 || got >= 290 {
+			t.Errorf("told of %d gaps after %d of 290 events (%v), want 2", gaps, got, err)
+		}
 	})
 }
 

@@ -65,32 +65,28 @@ func newStream(s *subscriber, sub *subscription, src source, log *slog.Logger) *
 }
 
 func (st *stream) run() {
-	read := make(chan struct{}) // closed when nothing is handed out any more
+	stopped := make(chan struct{}) // closed when nothing new is begun any more,
+	ended := make(chan struct{})   // and when nothing runs
 	collected := make(chan struct{})
 	go func() {
 		defer close(collected)
-		st.collectAcks(read)
+		st.collectAcks(stopped, ended)
 	}()
 	st.read()
 	st.dismiss()
+	close(stopped)
 	select {
 	case <-st.quiet:
 	case <-st.s.abandoned.Done():
 	}
 	st.beginning.Wait()
-	close(read)
+	close(ended)
 	<-collected
 	st.late.Stop()
+	st.giveBack(st.snapshot())
 
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	if left := st.snapshot(); len(left) > 0 {
-		for src, ds := range bySource(left) {
-			if err := src.release(ctx, ds); err != nil {
-				st.log.Warn("messages could not be given back; they come again when the broker's wait is over", "count", len(ds), "error", err)
-			}
-		}
-	}
 	if st.src != nil {
 		if err := st.src.close(ctx, true); err != nil {
 			st.log.Debug("closing a subscription", "error", err)
@@ -201,8 +197,9 @@ func (b *boxed) Error() string { return b.err.Error() }
 func (b *boxed) Unwrap() error { return b.err }
 
 // collectAcks confirms handled messages, as many at a time as are due, and tells
-// the broker that the others are still being worked on. It ends with read.
-func (st *stream) collectAcks(read <-chan struct{}) {
+// the broker that the others are still being worked on. When the stream has stopped it
+// gives back what has not begun, and goes on until what runs has ended.
+func (st *stream) collectAcks(stopped, ended <-chan struct{}) {
 	ticker := time.NewTicker(extendEvery)
 	defer ticker.Stop()
 	var batch []*delivered
@@ -212,7 +209,10 @@ func (st *stream) collectAcks(read <-chan struct{}) {
 			batch = st.confirm(batch)
 		case <-ticker.C:
 			st.each(st.snapshot(), source.extend, "a sign of life did not reach the broker; a task may run twice")
-		case <-read:
+		case <-stopped:
+			stopped = nil
+			st.giveBack(st.unbegun())
+		case <-ended:
 			st.mu.Lock()
 			st.over = true // what an abandoned worker still does comes to nothing
 			st.mu.Unlock()
@@ -253,6 +253,20 @@ func (st *stream) each(ds []*delivered, do func(source, context.Context, []*deli
 		if err := do(src, ctx, part); err != nil {
 			// The loss of a subscription is a warning of its own; this follows from it.
 			st.log.Debug(complaint, "count", len(part), "error", err)
+		}
+	}
+}
+
+// giveBack has others handle ds.
+func (st *stream) giveBack(ds []*delivered) {
+	if len(ds) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+	defer cancel()
+	for src, part := range bySource(ds) {
+		if err := src.release(ctx, part); err != nil {
+			st.log.Warn("messages could not be given back; they come again when the broker's wait is over", "count", len(part), "error", err)
 		}
 	}
 }

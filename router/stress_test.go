@@ -25,13 +25,13 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	memory := NewMemory()
 	var mu sync.Mutex
 	done := make(map[string]int)
-	busy := make(map[string]*atomic.Int32) // by place and key: one process handles a key in turn
-	for i := range 3 * keys {
-		busy[fmt.Sprint(i/keys, " key ", i%keys)] = new(atomic.Int32)
-	}
 	begun := goleak.IgnoreCurrent()
 
-	start := func(place int, calm bool) (r *Router, ended chan error) {
+	start := func(calm bool) (r *Router, ended chan error) {
+		busy := make(map[string]*atomic.Int32) // a node handles a key in turn
+		for i := range keys {
+			busy[fmt.Sprint("key ", i)] = new(atomic.Int32)
+		}
 		cfg := testConfig(t, "gochannel")
 		cfg.TopicPrefix, cfg.Memory, cfg.Route = "stress", memory, testRoute
 		cfg.Log = slog.New(slog.DiscardHandler) // there are thousands of failures
@@ -46,7 +46,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 		}
 		if err := Handle(r, "work", func(ctx context.Context, m *tasks.ArchiveMessage) error {
 			sender, content := m.GetMessage().GetSender(), m.GetMessage().GetContent()
-			n := busy[fmt.Sprint(place, " ", sender)]
+			n := busy[sender]
 			if n.Add(1) > 1 && ctx.Err() == nil {
 				t.Errorf("%s is handled twice at the same time in one process", sender)
 			}
@@ -90,12 +90,12 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 		}
 	}
 
-	last, ended := start(2, true) // declares the group; the rest is for the others
+	last, ended := start(true) // declares the group; the rest is for the others
 	<-last.Running()
 	stop(last, ended, 20*time.Second)
 	var places, publishing sync.WaitGroup
 	published := make(chan struct{})
-	for place := range 2 {
+	for range 2 {
 		places.Go(func() {
 			for {
 				select {
@@ -103,7 +103,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 					return
 				default:
 				}
-				r, ended := start(place, false)
+				r, ended := start(false)
 				<-time.After(rand.N(60 * time.Millisecond))
 				stop(r, ended, []time.Duration{20 * time.Second, time.Millisecond}[rand.IntN(2)])
 			}
@@ -129,7 +129,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	})
 	publishing.Wait()
 	places.Wait()
-	last, ended = start(2, true)
+	last, ended = start(true)
 	waitFor(t, "all are done", func() bool { mu.Lock(); defer mu.Unlock(); return len(done) == all })
 	stop(last, ended, 20*time.Second)
 	if err := publisher.Close(); err != nil {

@@ -46,7 +46,7 @@ func failing(c *tally, err error) handles {
 // its handling. What disturbs one round is not the router if another one goes well.
 func othersWait(in *installation, followers int) time.Duration {
 	in.t.Helper()
-	const others, rounds = 60, 4 // others at least: they come until the third failure
+	const others, rounds = 60, 12 // others at least: they come until the third failure
 	var failed atomic.Int32
 	var mu sync.Mutex
 	handled := make(map[string]time.Time)
