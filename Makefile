@@ -35,7 +35,7 @@ test-writers: ## Test the edge with a writing goroutine for each session, and wi
 	BURROW_TEST_WRITERS=one go test -race -short -run 'Slow|Burst|Largest|Close|Drain|Mute|Ping|Pong|Raw|Nobody|Join|Resum|Property|History' $(TESTARGS) ./httpapi
 
 test-load: ## Test without the race detector what it would make too slow: floods, slow readers, a full millisecond
-	go test -count=1 -run '^(TestFloodOfFrames|TestOneSlowReaderOfAThousand|TestIndexStandsAnyID)$$' ./httpapi ./store
+	go test -p 1 -count=1 -run '^(TestFloodOfFrames|TestOneSlowReaderOfAThousand|TestIndexStandsAnyID)$$' ./httpapi ./store
 
 test-page: ## Run the tests of the page's JavaScript, in Node
 	node --test httpapi/ui/test/

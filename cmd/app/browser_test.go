@@ -157,7 +157,7 @@ func (p *tab) awaitFunc(what string, ok func() bool) {
 			p.shot("failed")
 		}
 	}()
-	eventually(p.t, 20*time.Second, what, ok)
+	eventually(p.t, patience, what, ok)
 }
 
 // hook selects an element by the name that the page gives it for tests.

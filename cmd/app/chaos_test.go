@@ -21,7 +21,7 @@ const (
 	// chaosSettled bounds the time from the last words until everybody has everything:
 	// what a dead worker held is archived after 30 s, and what a node missed is shown
 	// after 40 s at the latest.
-	chaosSettled = 50 * time.Second
+	chaosSettled = 80 * time.Second
 )
 
 // TestChaos has 20 people talk over two nodes while the broker is killed twice and

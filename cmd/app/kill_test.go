@@ -71,7 +71,7 @@ func TestTabsAndReloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the grace")
 	}
-	const grace = 1500 * time.Millisecond
+	const grace = 3 * time.Second
 	for _, b := range []*broker{memory, embedded, external, onRedis, onAMQP} {
 		t.Run(b.String(), func(t *testing.T) {
 			t.Parallel() // They wait for the grace.
@@ -111,8 +111,8 @@ func TestTabsAndReloads(t *testing.T) {
 			if came, left := w.changes(); !slices.Equal(came, []string{"marker"}) || len(left) > 0 {
 				t.Errorf("%v came and %v left, want nobody but the marker", came, left)
 			}
-			tabs[1].close()
 			closed := time.Now()
+			tabs[1].close()
 			w.until(patience, "tabby is gone", func() bool { return !slices.Contains(w.names(), "tabby") })
 			if took := time.Since(closed); took < grace {
 				t.Errorf("tabby was gone %s after the last tab, within the grace of %s", took, grace)

@@ -240,7 +240,7 @@ func elsewhere(t *testing.T, browser context.Context) {
 		p.do(chromedp.Evaluate[chromedp.Void]("window.signedIn = 0; fetch('/api/session', {method: 'POST', headers: {authorization: 'Bearer " + token + "'}}).then((r) => { window.signedIn = r.status }); undefined"))
 		p.await("the token is taken", "window.signedIn === 200")
 	}
-	signIn(7 * time.Second)
+	signIn(15 * time.Second)
 	if look[bool](p, "document.cookie.includes('burrow_token')") {
 		t.Error("scripts can read the token")
 	}
@@ -253,7 +253,7 @@ func elsewhere(t *testing.T, browser context.Context) {
 	p.typeIn(hook("composer"), "a draft")
 
 	// The login has renewed the cookie by the time the first token is over: the chat goes on.
-	signIn(12 * time.Second)
+	signIn(30 * time.Second)
 	ended := func(sessions string) bool {
 		res, err := http.Get("http://" + addr + "/metrics")
 		if err != nil {
