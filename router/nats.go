@@ -74,7 +74,8 @@ func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.Timeout(2 * time.Second),
-		nats.FlusherTimeout(time.Second), // a write to a stalled link must not outlast a publish
+		// A write to a stalled link, and one that waits for it, must not outlast a publish.
+		nats.FlusherTimeout(max(cfg.PublishTimeout/2, time.Second)),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 	}
