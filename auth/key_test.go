@@ -66,7 +66,7 @@ func TestKeyThatIsBeingWrittenIsWaitedFor(t *testing.T) {
 	if err := os.WriteFile(path, want[:10], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(50*time.Millisecond, func() {
+	timer := time.AfterFunc(time.Millisecond, func() {
 		_ = os.WriteFile(path, append(bytes.Clone(want), '\n'), 0o600)
 	})
 	defer timer.Stop()

@@ -352,13 +352,13 @@ func TestRestart(t *testing.T) {
 	d := newDoor(t, first.Addr())
 	ada := dial(t, d.url(), "ada", func(cfg *client.Config) { cfg.MinRetry, cfg.MaxRetry = time.Minute, time.Minute })
 	say(t, ada, "", "one")
+	d.turnTo(w.start("guest", nil).Addr()) // By now: there is one attempt in a minute.
 	w.stop(first)
 	lost := event[client.Disconnected](t, ada, nil)
 	closed := new(client.CloseError)
 	if !errors.As(lost.Err, &closed) || closed.Code != 1012 || !strings.HasSuffix(closed.Reason, fmt.Sprint("=", lost.Retry.Milliseconds())) {
 		t.Errorf("disconnected by %v, retry after %s", lost.Err, lost.Retry)
 	}
-	d.leadTo(w.start("guest", nil).Addr())
 	event(t, ada, func(e client.Connected) bool { return e.Again })
 	say(t, ada, "", "two")
 	hears(t, ada, "one", "two")
@@ -390,7 +390,7 @@ func TestEnd(t *testing.T) {
 // A peer that says nothing any more is left, and one that says nonsense too.
 func TestSilentServer(t *testing.T) {
 	w := newWorld(t)
-	node := w.start("open", func(cfg *httpapi.Config) { cfg.Edge.PingInterval = 50 * time.Millisecond })
+	node := w.start("open", func(cfg *httpapi.Config) { cfg.Edge.PingInterval = time.Second })
 	d := newDoor(t, node.Addr())
 	ada := dial(t, d.url(), "ada", nil)
 	say(t, ada, "", "one")

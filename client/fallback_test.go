@@ -87,7 +87,7 @@ func TestFallback(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			node := w.start("guest", func(cfg *httpapi.Config) { cfg.Edge.Rate, cfg.Edge.PingInterval = 200, 50*time.Millisecond })
+			node := w.start("guest", func(cfg *httpapi.Config) { cfg.Edge.Rate, cfg.Edge.PingInterval = 200, time.Second })
 			o := newOffice(t, node.Addr(), how)
 			ada := dial(t, o.URL, "ada", func(cfg *client.Config) { cfg.MinRetry, cfg.MaxRetry = 20*time.Millisecond, 100*time.Millisecond })
 			bob := dial(t, "http://"+node.Addr(), "bob", nil)

@@ -312,6 +312,13 @@ func (d *door) leadTo(to string) {
 	}
 }
 
+// turnTo lets new connections through to another address, and cuts none.
+func (d *door) turnTo(to string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to = to
+}
+
 // stall lets nothing through that the node says, until resume.
 func (d *door) stall() {
 	d.mu.Lock()

@@ -56,20 +56,21 @@ func jwtNode(t *testing.T, w *world, change func(*httpapi.Config)) *httpapi.Serv
 func TestTokens(t *testing.T) {
 	for _, way := range []string{"websocket", "fallback"} {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			node := jwtNode(t, w, nil)
 			address := "http://" + node.Addr()
 			if way == "fallback" {
 				address = newOffice(t, node.Addr(), "strip").URL
 			}
-			token, made := tokens(t, "ada", 2*time.Second) // JWT counts in seconds.
+			token, made := tokens(t, "ada", 6*time.Second) // JWT counts in seconds.
 			ada := dial(t, address, "", func(cfg *client.Config) { cfg.Token = token })
 			if ada.Name() != "ada" {
 				t.Errorf("the name is %q", ada.Name())
 			}
 			long, _ := tokens(t, "bob", time.Hour)
 			bob := dial(t, address, "bob", func(cfg *client.Config) { cfg.Token = long })
-			for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+			for end := time.Now().Add(14 * time.Second); time.Now().Before(end); {
 				sent := say(t, bob, "", "tick")
 				if m := next(t, ada); m.ID != sent.ID {
 					t.Fatalf("ada hears %+v, want %s", m, sent.ID)

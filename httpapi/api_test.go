@@ -160,8 +160,9 @@ func TestHistoryShape(t *testing.T) {
 }
 
 func TestSeed(t *testing.T) {
+	t.Parallel()
 	n := prepare(t, func(c *httpapi.Config) { c.History.Buffer, c.History.Limit = 250, 250 })
-	httpapi.SetReseedAfter(n.Server, 500*time.Millisecond)
+	httpapi.SetReseedAfter(n.Server, 4*time.Second)
 	for i := range 300 {
 		n.archive.add(message(i, "bot", "", strconv.Itoa(i)))
 	}

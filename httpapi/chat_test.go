@@ -316,7 +316,7 @@ func TestUnavailableBroker(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.Edge.Rate, c.Edge.Burst = 2, 2 })
+	n := start(t, func(c *httpapi.Config) { c.Edge.Rate, c.Edge.Burst = 0.01, 2 })
 	alice := n.join(t, "alice")
 	alice.send(`{"content":"1"}`)
 	alice.send(`{"content":"2"}`)
@@ -328,8 +328,8 @@ func TestRateLimit(t *testing.T) {
 	if found == nil {
 		t.Fatalf("%s has no retry_after_ms", frame)
 	}
-	if ms, _ := strconv.Atoi(found[1]); ms < 1 || ms > 500 {
-		t.Errorf("retry_after_ms is %d, want at most half a second", ms)
+	if ms, _ := strconv.Atoi(found[1]); ms < 1 || ms > 100_000 {
+		t.Errorf("retry_after_ms is %d, want at most 100 seconds", ms)
 	}
 	// Whoever goes on all the same is closed.
 	for range 5 {

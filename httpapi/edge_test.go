@@ -236,11 +236,12 @@ func TestNewestOfTooManyIsClosed(t *testing.T) {
 }
 
 func TestServerPings(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.Edge.PingInterval = 50 * time.Millisecond })
+	t.Parallel()
+	n := start(t, func(c *httpapi.Config) { c.Edge.PingInterval = time.Second })
+	began := time.Now()
 	lively := n.rawDial(t, "lively", 0)
 	mute := n.rawDial(t, "mute", 0)
-	began := time.Now()
-	for pings := 0; pings < 6; {
+	for pings := 0; pings < 3; {
 		first, _, err := lively.read()
 		if err != nil {
 			t.Fatal(err)
@@ -250,8 +251,8 @@ func TestServerPings(t *testing.T) {
 			lively.write(0x8A, "")
 		}
 	}
-	if d := time.Since(began); d < 200*time.Millisecond {
-		t.Errorf("six pings within %v", d)
+	if d := time.Since(began); d < 1500*time.Millisecond {
+		t.Errorf("three pings within %v", d)
 	}
 	for {
 		if _, _, err := mute.read(); err != nil {

@@ -55,8 +55,7 @@ func TestExpiredSessionIsClosed(t *testing.T) {
 	s.Expires = time.Now().Add(200 * time.Millisecond)
 	n.auth.cookies["cookie-of-alice"] = s
 	n.auth.mu.Unlock()
-	alice := n.join(t, "alice", cookie)
-	alice.closed(4401)
+	n.dial(t, "alice", cookie).closed(4401) // It may not get as far as being online.
 }
 
 // A reader that takes nothing is closed with 1013; what it got is the stream without a hole; the
@@ -100,7 +99,9 @@ func TestSlowConsumer(t *testing.T) {
 			defer pace.Stop()
 			sent := 0
 			timeout := time.After(2 * patience)
+			var open time.Time // When slow was not closed yet.
 			for n.metric(t, "burrow_edge_closes_total", "1013") == 0 {
+				open = time.Now()
 				select {
 				case <-pace.C:
 				case <-timeout:
@@ -111,7 +112,8 @@ func TestSlowConsumer(t *testing.T) {
 				hears(sent - 1)
 			}
 			numbers := make(chan int, 100000)
-			if code := readNumbers(t, "slow", slow, numbers); code != 1013 {
+			late := time.Since(open) > closeTimeout
+			if code := readNumbers(t, "slow", slow, numbers); code != 1013 && (code != 0 || !late) {
 				t.Errorf("slow was closed with %d, want 1013", code)
 			}
 			close(numbers)
@@ -207,6 +209,7 @@ func TestDrain(t *testing.T) {
 	if !strings.Contains(body, `"draining":true`) {
 		t.Errorf("readyz says %s", body)
 	}
+	eventually(t, "nobody is let in", func() bool { return !opens(t, n, upgrade) })
 	res, body := n.request(t, "GET", "/ws/late", "", upgrade...)
 	if code := errorCode(t, body); res.StatusCode != 503 || code != "draining" || res.Header.Get("Retry-After") == "" {
 		t.Errorf("a new session: %d %s", res.StatusCode, body)

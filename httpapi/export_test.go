@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -17,6 +19,9 @@ func SetFailureBurst(s *Server, n int) { s.failures = newHostLimiter(0.001, n) }
 
 // SetHistoryBurst lets an address read n pages of history and then no more. Before the first request only.
 func SetHistoryBurst(s *Server, n int) { s.readers = newHostLimiter(0.001, n) }
+
+// SetSearchBurst lets an address search n times and then no more. Before the first request only.
+func SetSearchBurst(s *Server, n int) { s.searchers = newHostLimiter(0.001, n) }
 
 // SetOwnWriters makes each session of s write in a goroutine of its own, as it does where a socket
 // cannot be written to without waiting. Before Run only.
@@ -35,9 +40,12 @@ func Sends(s *Server) int { return s.publishing.count() }
 // Refresh gives proof to the first session that is open on s.
 func Refresh(ctx context.Context, s *Server, proof string) error {
 	s.hub.mu.Lock()
-	sess := s.hub.sessions[0]
+	open := slices.Clone(s.hub.sessions)
 	s.hub.mu.Unlock()
-	return sess.refresh(ctx, proof)
+	if len(open) == 0 {
+		return errors.New("no session is open")
+	}
+	return open[0].refresh(ctx, proof)
 }
 
 // Posting returns how many requests of user are going on.

@@ -38,6 +38,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait of these tests.
 const patience = 10 * time.Second
 
+// closeTimeout is how long the server lets a close frame wait for a peer that takes nothing.
+const closeTimeout = time.Second
+
 // node is a server under test with its surroundings.
 type node struct {
 	*httpapi.Server
@@ -430,16 +433,25 @@ func (c *rawConn) read() (first byte, payload string, err error) {
 // readClose skips frames up to a close frame and returns its code.
 func (c *rawConn) readClose() int {
 	c.t.Helper()
+	code, err := c.closeCode()
+	if err != nil {
+		c.t.Fatalf("read: %v; want a close frame", err)
+	}
+	return code
+}
+
+// closeCode is readClose for goroutines that are not the test's.
+func (c *rawConn) closeCode() (int, error) {
 	for {
 		first, payload, err := c.read()
 		if err != nil {
-			c.t.Fatalf("read: %v; want a close frame", err)
+			return 0, err
 		}
 		if first == 0x88 {
 			if len(payload) < 2 {
-				return 1005
+				return 1005, nil
 			}
-			return int(binary.BigEndian.Uint16([]byte(payload)))
+			return int(binary.BigEndian.Uint16([]byte(payload))), nil
 		}
 	}
 }

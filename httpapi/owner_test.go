@@ -30,7 +30,7 @@ func (n *node) takes(cookie string, since time.Time) {
 func TestPrivateTalkStaysWithItsOwner(t *testing.T) {
 	var asked httpapi.SearchQuery
 	var talksFrom string
-	n := start(t, func(c *httpapi.Config) {
+	n := prepare(t, func(c *httpapi.Config) {
 		c.ArchivePrivate, c.History.ResumeOverlap = true, 50*time.Millisecond
 		c.Search = fakeSearcher(func(_ context.Context, q httpapi.SearchQuery) (httpapi.SearchHits, error) {
 			asked = q
@@ -41,6 +41,11 @@ func TestPrivateTalkStaysWithItsOwner(t *testing.T) {
 			return nil, 0, nil
 		})
 	})
+	httpapi.SetReseedAfter(n.Server, time.Hour)
+	n.run(t)
+	if err := n.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	now := time.Now()
 	at := func(s int) time.Time { return now.Add(time.Duration(s-60) * time.Second) }
 	archived := sentAt(at(1), "alice", "bob", "archived of before")

@@ -91,7 +91,8 @@ func TestV1MessagesThatComeTogetherArePublishedTogether(t *testing.T) {
 // TestAnswersHaveTheOrderOfTheFrames: what can be answered at once waits for what is on its way.
 func TestAnswersHaveTheOrderOfTheFrames(t *testing.T) {
 	n := start(t, nil)
-	alice, bob := n.joinV1(t, v1JSON, "alice"), n.join(t, "bob")
+	bob, alice := n.join(t, "bob"), n.joinV1(t, v1JSON, "alice")
+	bob.want(online("alice"))
 	release := n.holdPublishes()
 	n.broker.fail(errors.New("away"))
 	first := alice.say("one", "")

@@ -286,7 +286,8 @@ func TestPostActivity(t *testing.T) {
 // The time that the body of a request takes is part of its bound: its answer would come when nobody can
 // write it any more.
 func TestSlowBodiesAreAnsweredInTime(t *testing.T) {
-	const bound, late = 5 * time.Second, 4 * time.Second
+	t.Parallel()
+	const bound, late = 9 * time.Second, 5 * time.Second
 	n := prepare(t, nil)
 	httpapi.SetPostTimeout(n.Server, bound)
 	n.run(t)

@@ -145,6 +145,7 @@ func TestResumeAfterARestart(t *testing.T) {
 		n := start(t, func(c *httpapi.Config) {
 			c.Archive, c.ArchivePrivate = old, archived
 			c.History.Buffer, c.History.Limit, c.History.ResumeOverlap = 8, 3, 100*time.Millisecond
+			c.Edge.MaxConnectionsPerUser = 0
 		})
 		n.Deliver(sentAt(time.Now(), "bob", "", "live"))
 		welcome, got := n.resume(t, v1Proto, "alice", sent[7].Id)
@@ -179,8 +180,9 @@ func TestResumeAfterARestart(t *testing.T) {
 
 // What the archive has only later, who has resumed gets live.
 func TestResumeBeforeTheSecondSeed(t *testing.T) {
+	t.Parallel()
 	n := prepare(t, nil)
-	httpapi.SetReseedAfter(n.Server, 300*time.Millisecond)
+	httpapi.SetReseedAfter(n.Server, 4*time.Second)
 	now := time.Now().Add(-time.Minute)
 	first, second := sentAt(now, "bob", "", "first"), sentAt(now.Add(time.Second), "bob", "", "second")
 	n.archive.add(first)

@@ -180,6 +180,7 @@ func TestSearchesAreFew(t *testing.T) {
 			return httpapi.SearchHits{}, ctx.Err()
 		})
 	})
+	httpapi.SetSearchBurst(n.Server, 200)
 	statuses := make(chan int, 10)
 	for range cap(statuses) {
 		go func() {

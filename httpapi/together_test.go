@@ -34,7 +34,7 @@ func TestWritesTogetherWhereTheSystemCan(t *testing.T) {
 // that is not for them. That the numbers of sockets are held meanwhile is tested by
 // TestSocketsAreHeldWhileSent: without it this would fail too seldom to be noticed.
 func TestNobodyGetsAnothersBytes(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate = 0 })
+	n := start(t, func(c *httpapi.Config) { c.Edge.UpgradeRate, c.Edge.PingInterval = 0, 10*time.Minute })
 	const people, lives = 64, 15
 	over := make(chan struct{})
 	var talker, all sync.WaitGroup

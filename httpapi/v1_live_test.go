@@ -75,9 +75,10 @@ func renewWith(token string) *edge.ClientFrame {
 
 func TestV1Renew(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, protocol string) {
+		t.Parallel()
 		n := start(t, nil)
 		n.auth.mode = auth.ModeJWT
-		end := time.Now().Add(2 * time.Second).Truncate(time.Millisecond)
+		end := time.Now().Add(5 * time.Second).Truncate(time.Millisecond)
 		prove := func(proof, user string, expires time.Time) {
 			n.auth.mu.Lock()
 			defer n.auth.mu.Unlock()

@@ -168,7 +168,12 @@ func TestV1HistoryPages(t *testing.T) {
 
 // A page of large messages is cut so that one frame has room for it, and says that there is more.
 func TestV1HistoryFrameIsBounded(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.History.Limit = 0 })
+	n := prepare(t, func(c *httpapi.Config) { c.History.Limit = 0 })
+	httpapi.SetReseedAfter(n.Server, time.Hour)
+	n.run(t)
+	if err := n.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 30 {
 		n.archive.add(message(i, "bob", "", fmt.Sprint(i, strings.Repeat("x", 10_000))))
 	}
