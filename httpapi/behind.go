@@ -34,6 +34,7 @@ func (h *hub) gap() {
 		h.cover.gapLast = last
 	}
 	h.cover.holeAfter = last
+	h.cover.passed = max(h.cover.passed, firstID(time.Now().Add(-h.overlap)))
 	h.cover.gapUntil = now + int64(refillLast+underway)
 }
 
@@ -82,11 +83,13 @@ func (h *hub) otherBehind(last string) {
 	now := h.now()
 	d := doubt{now - int64(lateStart), now + int64(refillLast) + int64(lateStart)}
 	if last != "" {
-		// If it is not here any more, there is its id to go by, as far as it can be believed.
-		d.from = min(max(timeOf(last).UnixNano(), now-int64(maxBehind)), d.from) - int64(h.overlap)
+		// If it is not here any more, there is its id to go by, as far as it can be believed. It may
+		// also have come here long after it came there.
+		said := max(timeOf(last).UnixNano(), now-int64(maxBehind))
+		d.from = min(said, d.from) - int64(h.overlap)
 		for _, r := range []*recent{&h.global, &h.private} {
 			if e := r.find(last); e != nil {
-				d.from = e.came - int64(h.overlap)
+				d.from = min(said, e.came) - int64(h.overlap)
 			}
 		}
 	}

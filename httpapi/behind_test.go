@@ -119,6 +119,85 @@ func TestGapLargerThanTheMemory(t *testing.T) {
 	})
 }
 
+// Who is shown something live before what was said while the node was deaf, is cut, and resumes at a
+// node that has just started, which knows nothing of that, would never get it.
+func TestWhatADeafNodeMissedComesBeforeWhatFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		archive := &shelf{}
+		s := hubOf(t, func(c *Config) { c.Archive, c.ArchivePrivate = archive, true })
+		defer s.cancel()
+		if err := s.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		go s.keepFilled()
+		ids := newIDClock(time.Now)
+		say := func(content string, heard bool) {
+			id, now := ids.next()
+			m := &chat.ChatMessage{Id: id, Sender: "bob", Content: content, SentAt: timestamppb.New(now)}
+			archive.add(m)
+			if heard {
+				s.Deliver(m)
+			}
+		}
+		alice := s.listen(t, "alice", "")
+		time.Sleep(time.Minute)
+		say("heard", true)
+		time.Sleep(time.Second)
+		say("missed", false)
+		time.Sleep(time.Minute)
+		s.Refill()
+		synctest.Wait()
+		say("live", true)
+		synctest.Wait()
+		var got []string
+		for _, f := range alice.drain() {
+			if m := f.GetChat(); m != nil {
+				got = append(got, m.Content)
+			}
+		}
+		if fmt.Sprint(got) != "[heard missed live]" {
+			t.Errorf("got %q, want what was missed before what follows", got)
+		}
+	})
+}
+
+// What another node saw last before it was deaf may have come here long after it came there.
+func TestBehindSinceAMessageThatCameLateHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := hubOf(t, nil)
+		if err := s.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.hub.keepsPrivate, s.hub.cover.lost = true, 0
+		time.Sleep(time.Hour)
+		ids := newIDClock(time.Now)
+		say := func() *chat.ChatMessage {
+			time.Sleep(10 * time.Second)
+			id, now := ids.next()
+			return &chat.ChatMessage{Id: id, Sender: "bob", SentAt: timestamppb.New(now)}
+		}
+		last, missed := say(), say()
+		s.Deliver(missed)
+		live := say()
+		s.Deliver(live)
+		time.Sleep(30 * time.Second)
+		s.Deliver(last) // As from the archive.
+		s.Behind("other", last.GetId())
+		var got []string
+		for i, f := range s.listen(t, "alice", live.GetId()).drain() {
+			if w := f.GetWelcome(); i == 0 && !w.GetRecovered() {
+				t.Fatalf("got %v", w)
+			}
+			if m := f.GetChat(); m != nil {
+				got = append(got, m.Id)
+			}
+		}
+		if !slices.Contains(got, missed.GetId()) {
+			t.Errorf("got %q, which is not what the other node has missed", got)
+		}
+	})
+}
+
 // The archive may have the second message of somebody before it has the first, and before either has
 // come; and more may be lost at once than it finds a moment later among what came since.
 func TestAMergeOvertakesNothingAndLosesNothing(t *testing.T) {

@@ -198,7 +198,8 @@ func (h *hub) knows(id string) bool {
 // there.
 //
 // After the first Seed it holds them back, until release: they may be on their way here, and then
-// behind others of the same sender, which the archive need not have yet.
+// behind others of the same sender, which the archive need not have yet. Not what was said before a gap
+// ended: who was shown something later first, and is cut, would resume after that.
 func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -212,14 +213,19 @@ func (h *hub) merge(page []*chatFrame, globalFrom, privateFrom string) int {
 			memory.from = max(memory.from, c.ID)
 			continue
 		}
-		if h.cover.begun != 0 {
+		came := now
+		switch {
+		case h.cover.begun == 0:
+			came = min(now, timeOf(c.ID).UnixNano())
+		case c.ID >= h.cover.passed:
 			if !h.seen.has(c.ID) && h.held[c.ID].chat == nil {
 				h.held[c.ID] = entry{chat: c, came: now}
 			}
 			continue
 		}
+		delete(h.held, c.ID)
 		if h.seen.add(c.ID) {
-			h.show(entry{chat: c, came: min(now, timeOf(c.ID).UnixNano())})
+			h.show(entry{chat: c, came: came})
 			added++
 		}
 	}

@@ -27,6 +27,9 @@ type coverage struct {
 	// it may not have found them; 0: it has.
 	gapLast  string
 	gapUntil int64
+	// passed is an id at the end of the latest of these gaps: what was said before and is not here
+	// does not come any more.
+	passed string
 	// holeAfter is the last message that came before the latest of these gaps; empty once it is
 	// known whether this node can find all that it missed.
 	holeAfter string
