@@ -122,8 +122,8 @@ func (s *session) open() {
 	_ = s.conn.Conn.SetDeadline(time.Time{})
 	interval := s.server.cfg.Edge.PingInterval
 	s.mu.Lock()
-	// The first ping comes at a time of its own, lest all that came together are pinged together.
-	s.nextPing = time.Now().Add(interval/2 + rand.N(interval/2))
+	// The first ping comes at any time, lest all that came together are pinged together.
+	s.nextPing = s.server.pingTime(time.Now().Add(interval/2 + rand.N(interval/2)))
 	s.timer = time.AfterFunc(s.untilTickLocked(), s.tick)
 	s.mu.Unlock()
 
@@ -232,6 +232,13 @@ func (s *session) untilTickLocked() time.Duration {
 	return max(0, time.Until(next))
 }
 
+// pingTime returns the last moment for pings that is not after t. There are a hundred in an interval,
+// the same for all sessions: what costs most of a ping to one is waking up for it, and for its answer.
+func (s *Server) pingTime(t time.Time) time.Time {
+	began := s.hub.began
+	return began.Add(t.Sub(began).Truncate(s.cfg.Edge.PingInterval / 100))
+}
+
 // tick pings, or ends a session whose time is over. The session's timer calls it.
 func (s *session) tick() {
 	s.mu.Lock()
@@ -244,7 +251,7 @@ func (s *session) tick() {
 		s.expires = time.Time{}
 		s.closeLocked(closeExpired, reasonExpired, false)
 	} else if !now.Before(s.nextPing) {
-		s.nextPing = now.Add(s.server.cfg.Edge.PingInterval)
+		s.nextPing = s.server.pingTime(now.Add(s.server.cfg.Edge.PingInterval))
 		if !s.closing && !s.dead {
 			s.queue.ping = true
 			s.signalLocked()

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+
+	"burrow/internal/heap"
 )
 
 // minProcs is the least number of goroutines that run at the same time, also on one CPU. Go
@@ -22,5 +24,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks for an orderly stop; a second one then ends the process.
 	context.AfterFunc(ctx, stop)
+	go heap.Trim(ctx)
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
