@@ -54,9 +54,10 @@ type natsDriver struct {
 	ensuring chan struct{}
 
 	mu          sync.Mutex
-	known       map[string]Delivery // topics that have their stream
-	link        uint64              // counts the connections of sub, from 1
-	reconnected chan struct{}       // closed and replaced when sub has a new connection
+	known       map[string]Delivery        // topics that have their stream
+	consumers   map[string]map[string]bool // of tasks that this process has declared, by topic
+	link        uint64                     // counts the connections of sub, from 1
+	reconnected chan struct{}              // closed and replaced when sub has a new connection
 }
 
 func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
@@ -66,7 +67,7 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
 		cfg: cfg, log: cfg.Log, ensuring: make(chan struct{}, 1),
-		known: make(map[string]Delivery), link: 1, reconnected: make(chan struct{}),
+		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool), link: 1, reconnected: make(chan struct{}),
 	}
 	opts := []nats.Option{
 		nats.Name("burrow " + cfg.TopicPrefix),
@@ -386,13 +387,24 @@ func (d *natsDriver) declare(ctx context.Context, topic string, delivery Deliver
 	if delivery == Event {
 		return nil
 	}
+	d.mu.Lock()
+	if d.consumers[topic] == nil {
+		d.consumers[topic] = make(map[string]bool)
+	}
+	d.consumers[topic][d.consumerName(topic, group)] = true
+	d.mu.Unlock()
 	_, err := d.taskConsumer(ctx, topic, group)
 	return err
 }
 
+// consumerName is what the function group is called at the server. A function name has no
+// "--", and a protobuf name no "-": no two collide.
+func (d *natsDriver) consumerName(topic, group string) string {
+	return group + "--" + d.typeName(topic)
+}
+
 func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
-	// A function name has no "--", and a protobuf name no "-": no two collide.
-	name := group + "--" + d.typeName(topic)
+	name := d.consumerName(topic, group)
 	if err := d.lock(ctx); err != nil {
 		return nil, err
 	}

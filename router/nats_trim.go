@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,8 +36,9 @@ func (d *natsDriver) keepTrimmed(ctx context.Context) {
 }
 
 // trim removes the tasks of topic up to the first one that some function has not
-// acked; without a function, none. Several processes may trim at once: what is acked
-// stays so.
+// acked; without a function, none, and none without one that this process has: the
+// server has lost the topic, and not all functions are back. Several processes may trim
+// at once: what is acked stays so.
 //
 // It leaves the stream alone when there are fewer than least to remove, unless they
 // are large: a server of 2.9 forgets at each purge which tasks it was about to send
@@ -53,9 +55,11 @@ func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error
 	}
 	state := stream.CachedInfo().State // before the consumers: what comes later is for later
 	handled, functions := state.LastSeq, 0
+	missing := d.declared(topic)
 	consumers := stream.ListConsumers(ctx)
 	for info := range consumers.Info() {
 		functions++
+		delete(missing, info.Name)
 		// The server tells a consumer of a new task after it has stored it, so that one
 		// may be neither pending nor delivered: what was delivered is the bound.
 		handled = min(handled, info.Delivered.Stream)
@@ -67,13 +71,20 @@ func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error
 		return err // with some of them unknown, nothing may go
 	}
 	// In a cluster the list leaves out consumers that have no leader for the moment.
-	if functions == 0 || functions != state.Consumers || handled < state.FirstSeq || state.Msgs == 0 {
+	if functions == 0 || functions != state.Consumers || len(missing) > 0 || handled < state.FirstSeq || state.Msgs == 0 {
 		return nil
 	}
 	if large := int64(state.Bytes) >= d.cfg.NATS.MaxTaskBytes/8; !large && handled-state.FirstSeq+1 < least {
 		return nil
 	}
 	return stream.Purge(ctx, jetstream.WithPurgeSequence(handled+1))
+}
+
+// declared returns the consumers of topic that this process has declared.
+func (d *natsDriver) declared(topic string) map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.consumers[topic])
 }
 
 // Codes of errors of JetStream.

@@ -57,10 +57,11 @@ type redisLimits struct {
 	goneAfter  time.Duration
 }
 
-// redisTopic is a cached length, guarded by the driver's lock.
+// redisTopic is guarded by the driver's lock.
 type redisTopic struct {
-	length  int64
+	length  int64 // At the time of checked.
 	checked time.Time
+	groups  []any // That this process has declared.
 }
 
 func newRedisDriver(ctx context.Context, cfg Config) (driver, error) {
@@ -198,7 +199,9 @@ func (d *redisDriver) declare(ctx context.Context, topic string, delivery Delive
 		return nil // the first event makes the stream
 	}
 	d.mu.Lock()
-	d.track(topic)
+	if t := d.track(topic); !slices.Contains(t.groups, any(group)) {
+		t.groups = append(t.groups, group)
+	}
 	d.mu.Unlock()
 	// From the first entry on: tasks published before their first worker count.
 	err := d.rdb.XGroupCreateMkStream(ctx, topic, group, "0").Err()
@@ -232,7 +235,9 @@ func (d *redisDriver) keepTidy(ctx context.Context) {
 
 // redisTidy removes the tasks that every group has handled: those before the
 // oldest one that is pending, or before the last one delivered. Without a group
-// all of them wait for one. It also forgets consumers of processes that are gone.
+// all of them wait for one, and without one of those that ARGV names they wait for that:
+// Redis has lost the topic, and not all groups are back. It also forgets consumers of
+// processes that are gone.
 // It is a script because a task that arrives between looking and acting must not
 // be lost, and several processes tidy at once.
 var redisTidy = redis.NewScript(`
@@ -249,8 +254,11 @@ local function less(a, b)
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local keep
+local missing = {}
+for i = 2, #ARGV do missing[ARGV[i]] = true end
 for _, list in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
 	local group = fields(list)
+	missing[group['name']] = nil
 	local needed = group['last-delivered-id']
 	if group['pending'] > 0 then needed = redis.call('XPENDING', KEYS[1], group['name'])[2] end
 	if not keep or less(needed, keep) then keep = needed end
@@ -261,12 +269,18 @@ for _, list in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
 		end
 	end
 end
-if not keep then return 0 end
+if not keep or next(missing) then return 0 end
 return redis.call('XTRIM', KEYS[1], 'MINID', '~', keep, 'LIMIT', 0)
 `)
 
 func (d *redisDriver) tidy(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	return redisTidy.Run(ctx, d.rdb, []string{topic}, d.limits.goneAfter.Milliseconds()).Err()
+	args := []any{d.limits.goneAfter.Milliseconds()}
+	d.mu.Lock()
+	if t := d.topics[topic]; t != nil {
+		args = append(args, t.groups...)
+	}
+	d.mu.Unlock()
+	return redisTidy.Run(ctx, d.rdb, []string{topic}, args...).Err()
 }

@@ -113,8 +113,8 @@ func TestRedisLosesNothingByAFlush(t *testing.T) {
 	_, events := subscribeRedis(t, drv, Event, "hub", "events")
 	for round := range 3 {
 		list := numbers(100*round, 100*(round+1))
-		publishRedis(t, drv, Task, "tasks", list...)
-		publishRedis(t, drv, Event, "events", list...)
+		publishTo(t, drv, Task, "tasks", list...)
+		publishTo(t, drv, Event, "events", list...)
 		collect(t, tasks, list)
 		collect(t, events, list)
 		if err := drv.rdb.FlushAll(t.Context()).Err(); err != nil {
@@ -177,12 +177,12 @@ func TestRedisNoticesAStalledServer(t *testing.T) {
 	server := brokertest.Start(t, brokertest.Redis)
 	drv := openRedis(t, redisOn(t, server))
 	sub, ch := subscribeRedis(t, drv, Task, "archive", "tasks")
-	publishRedis(t, drv, Task, "tasks", "0")
+	publishTo(t, drv, Task, "tasks", "0")
 	collect(t, ch, []string{"0"})
 	server.Pause()
 	waitFor(t, "the silence is noticed", func() bool { return sub.state() != nil })
 	server.Resume()
-	publishRedis(t, drv, Task, "tasks", "1")
+	publishTo(t, drv, Task, "tasks", "1")
 	collect(t, ch, []string{"1"})
 	waitFor(t, "the subscription is well", func() bool { return sub.state() == nil })
 }

@@ -73,7 +73,7 @@ func subscribeRedis(t *testing.T, drv driver, delivery Delivery, group, topic st
 	return s, ch
 }
 
-func publishRedis(t *testing.T, drv driver, delivery Delivery, topic string, payloads ...string) {
+func publishTo(t *testing.T, drv driver, delivery Delivery, topic string, payloads ...string) {
 	t.Helper()
 	var msgs []*message.Message
 	for _, p := range payloads {
@@ -138,7 +138,7 @@ func numbers(from, to int) []string {
 	return list
 }
 
-func openRedisSource(t *testing.T, drv driver, sub *subscription) source {
+func openSource(t *testing.T, drv driver, sub *subscription) source {
 	t.Helper()
 	if err := drv.declare(t.Context(), sub.topic, sub.delivery, sub.group); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestRedisTaskWaitsForItsFirstWorker(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	publishRedis(t, drv, Task, topic, numbers(0, 500)...)
+	publishTo(t, drv, Task, topic, numbers(0, 500)...)
 	_, ch := subscribeRedis(t, drv, Task, "late", topic)
 	collect(t, ch, numbers(0, 500))
 }
@@ -193,7 +193,7 @@ func TestRedisEveryGroupGetsEveryTask(t *testing.T) {
 	drv := openRedis(t, cfg)
 	_, one := subscribeRedis(t, drv, Task, "one", topic)
 	_, two := subscribeRedis(t, openRedis(t, cfg), Task, "two", topic)
-	publishRedis(t, drv, Task, topic, numbers(0, 300)...)
+	publishTo(t, drv, Task, topic, numbers(0, 300)...)
 	collect(t, one, numbers(0, 300))
 	collect(t, two, numbers(0, 300))
 }
@@ -206,10 +206,10 @@ func TestRedisEventsBeginWhereTheStreamStoodAtSubscribe(t *testing.T) {
 			topic := cfg.TopicPrefix + ".events"
 			drv := openRedis(t, cfg)
 			if exists {
-				publishRedis(t, drv, Event, topic, "before")
+				publishTo(t, drv, Event, topic, "before")
 			}
-			src := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"})
-			publishRedis(t, drv, Event, topic, "a", "b") // before the first read
+			src := openSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"})
+			publishTo(t, drv, Event, topic, "a", "b") // before the first read
 			if got := payloads(read(t, src, 2)); !slices.Equal(got, []string{"a", "b"}) {
 				t.Errorf("got %q, want a and b", got)
 			}
@@ -223,8 +223,8 @@ func TestRedisEventsGoOnExactlyAfterAReopen(t *testing.T) {
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
 	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
-	src := openRedisSource(t, drv, sub)
-	publishRedis(t, drv, Event, topic, numbers(0, 10)...)
+	src := openSource(t, drv, sub)
+	publishTo(t, drv, Event, topic, numbers(0, 10)...)
 	got := payloads(read(t, src, 4))
 	// The link of this source dies.
 	if err := drv.rdb.ClientKillByFilter(t.Context(), "ID", strconv.FormatInt(src.(*redisEvents).id, 10)).Err(); err != nil {
@@ -237,8 +237,8 @@ func TestRedisEventsGoOnExactlyAfterAReopen(t *testing.T) {
 	if err := src.close(t.Context(), false); err != nil {
 		t.Log(err)
 	}
-	publishRedis(t, drv, Event, topic, numbers(10, 15)...)
-	got = append(got, payloads(read(t, openRedisSource(t, drv, sub), 11))...)
+	publishTo(t, drv, Event, topic, numbers(10, 15)...)
+	got = append(got, payloads(read(t, openSource(t, drv, sub), 11))...)
 	if want := numbers(0, 15); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -250,13 +250,13 @@ func TestRedisTasksSentToADeadLinkComeAtOnceAfterAReopen(t *testing.T) {
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
 	sub := &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"}
-	src := openRedisSource(t, drv, sub)
-	publishRedis(t, drv, Task, topic, numbers(0, 9)...)
+	src := openSource(t, drv, sub)
+	publishTo(t, drv, Task, topic, numbers(0, 9)...)
 	read(t, src, 9) // as if the answer had been lost
 	if err := src.close(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	again := openRedisSource(t, drv, sub)
+	again := openSource(t, drv, sub)
 	start := time.Now()
 	var got []string
 	for len(got) < 9 {
@@ -273,8 +273,8 @@ func TestRedisEventsFollowAStreamThatBeganAnewWithLowerIDs(t *testing.T) {
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
 	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
-	src := openRedisSource(t, drv, sub)
-	publishRedis(t, drv, Event, topic, "old")
+	src := openSource(t, drv, sub)
+	publishTo(t, drv, Event, topic, "old")
 	read(t, src, 1)
 	fields, err := redisEncode(topic, message.NewMessage("1", []byte("new")))
 	if err != nil {
@@ -296,11 +296,11 @@ func TestRedisTellsOfAStreamThatBeganAnewWithHigherIDs(t *testing.T) {
 	drv := openRedis(t, cfg)
 	gaps := 0
 	sub := &subscription{gap: func() { gaps++ }, topic: topic, delivery: Event, group: "hub"}
-	src := openRedisSource(t, drv, sub).(*redisEvents)
-	publishRedis(t, drv, Event, topic, numbers(0, 5)...)
+	src := openSource(t, drv, sub).(*redisEvents)
+	publishTo(t, drv, Event, topic, numbers(0, 5)...)
 	read(t, src, 3)
 	drv.rdb.Del(t.Context(), topic) // with two that are unread
-	publishRedis(t, drv, Event, topic, "new")
+	publishTo(t, drv, Event, topic, "new")
 	if err := src.check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -320,8 +320,8 @@ func TestRedisTellsHowManyEventsWereTrimmedUnread(t *testing.T) {
 	topic := cfg.TopicPrefix + ".events"
 	drv := openRedis(t, cfg)
 	sub := &subscription{gap: func() {}, topic: topic, delivery: Event, group: "hub"}
-	src := openRedisSource(t, drv, sub).(*redisEvents)
-	publishRedis(t, drv, Event, topic, numbers(0, 30)...)
+	src := openSource(t, drv, sub).(*redisEvents)
+	publishTo(t, drv, Event, topic, numbers(0, 30)...)
 	read(t, src, 10)
 	drv.rdb.XTrimMaxLen(t.Context(), topic, 5) // 15 of the 20 that are unread
 	if err := src.check(t.Context()); err != nil {
@@ -331,10 +331,10 @@ func TestRedisTellsHowManyEventsWereTrimmedUnread(t *testing.T) {
 		t.Errorf("the log tells nothing of 15 dropped events:\n%s", log.String())
 	}
 	read(t, src, 5)
-	publishRedis(t, drv, Event, topic, numbers(30, 40)...)
+	publishTo(t, drv, Event, topic, numbers(30, 40)...)
 	drv.rdb.XTrimMaxLen(t.Context(), topic, 0)
 	_ = src.close(t.Context(), false)
-	openRedisSource(t, drv, sub)
+	openSource(t, drv, sub)
 	if !strings.Contains(log.String(), "dropped=10") {
 		t.Errorf("the log tells nothing of 10 dropped events:\n%s", log.String())
 	}
@@ -360,7 +360,7 @@ func TestRedisPoison(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		publishRedis(t, drv, delivery, topic, "good")
+		publishTo(t, drv, delivery, topic, "good")
 		marked := message.NewMessage("marked", []byte("a stranger's mark"))
 		marked.Metadata.Set(metaPoison, "no")
 		if err := drv.publish(t.Context(), topic, delivery, []*message.Message{marked}); err != nil {
@@ -396,10 +396,10 @@ func TestRedisReleasedTasksGoToAnotherWorkerSoon(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	first := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
-	publishRedis(t, drv, Task, topic, numbers(0, 10)...)
+	first := openSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
+	publishTo(t, drv, Task, topic, numbers(0, 10)...)
 	held := read(t, first, 10)
-	other := openRedisSource(t, openRedis(t, cfg), &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
+	other := openSource(t, openRedis(t, cfg), &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	if ds, err := other.next(t.Context(), 64); err != nil || len(ds) > 0 {
 		t.Fatalf("got %q (%v) of what the other one holds", payloads(ds), err)
 	}
@@ -435,7 +435,7 @@ func TestRedisClosingWorkerHandsOver(t *testing.T) {
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
 	first, ch := subscribeRedis(t, drv, Task, "archive", topic)
-	publishRedis(t, drv, Task, topic, numbers(0, 40)...)
+	publishTo(t, drv, Task, topic, numbers(0, 40)...)
 	running := <-ch // the other 39 are read ahead
 	closed := make(chan struct{})
 	go func() {
@@ -458,15 +458,15 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
 	drv := openRedis(t, cfg)
-	dead := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
-	publishRedis(t, drv, Task, topic, numbers(0, 200)...)
+	dead := openSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
+	publishTo(t, drv, Task, topic, numbers(0, 200)...)
 	held := read(t, dead, 200)
 	if err := drv.rdb.XDel(t.Context(), topic, held[0].id).Err(); err != nil { // must not be in the way
 		t.Fatal(err)
 	}
 	heir := openRedis(t, cfg)
 	heir.limits.ackWait = 1500 * time.Millisecond
-	src := openRedisSource(t, heir, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
+	src := openSource(t, heir, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	// As long as the holder gives signs of life, nothing moves.
 	for range 3 {
 		if err := dead.extend(t.Context(), held); err != nil {
@@ -479,90 +479,6 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 	if got := payloads(read(t, src, 199)); !slices.Equal(got, numbers(1, 200)) {
 		t.Errorf("got %d tasks: %q", len(got), got)
 	}
-}
-
-func TestRedisTidyKeepsWhatAnyGroupNeeds(t *testing.T) {
-	t.Parallel()
-	cfg := redisConfig(t)
-	topic := cfg.TopicPrefix + ".tasks"
-	drv := openRedis(t, cfg)
-	length := func() int64 {
-		t.Helper()
-		if err := drv.tidy(t.Context(), topic); err != nil {
-			t.Fatal(err)
-		}
-		n, err := drv.rdb.XLen(t.Context(), topic).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if got := length(); got != 0 {
-		t.Errorf("a topic that does not exist has %d", got)
-	}
-	publishRedis(t, drv, Task, topic, numbers(0, 1000)...)
-	if got := length(); got != 1000 {
-		t.Errorf("%d of 1000 are left before the first worker", got)
-	}
-	one := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "one"})
-	two := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "two"})
-	if err := one.ack(t.Context(), read(t, one, 1000)); err != nil {
-		t.Fatal(err)
-	}
-	if got := length(); got != 1000 {
-		t.Errorf("%d of 1000 are left, and the second group has seen none", got)
-	}
-	held := read(t, two, 1000)
-	if err := two.ack(t.Context(), append(slices.Clone(held[:500]), held[501:]...)); err != nil {
-		t.Fatal(err)
-	}
-	if got := length(); got < 500 || got > 700 {
-		t.Errorf("%d are left, want the 500 from the pending one on and a little more", got)
-	}
-	if left, err := drv.rdb.XRange(t.Context(), topic, held[500].id, held[500].id).Result(); err != nil || len(left) != 1 {
-		t.Errorf("the pending task is gone: %v", err)
-	}
-	if err := two.ack(t.Context(), held[500:501]); err != nil {
-		t.Fatal(err)
-	}
-	if got := length(); got > 150 {
-		t.Errorf("%d are left of what all have handled", got)
-	}
-	// Consumers of dead processes go when they hold nothing.
-	publishRedis(t, drv, Task, topic, "last")
-	read(t, two, 1)
-	drv.limits.goneAfter = 0
-	waitFor(t, "only the consumer that holds something is left", func() bool {
-		length()
-		ones, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "one").Result()
-		twos, _ := drv.rdb.XInfoConsumers(t.Context(), topic, "two").Result()
-		return len(ones) == 0 && len(twos) == 1
-	})
-}
-
-func TestRedisRefusesTasksOverTheBound(t *testing.T) {
-	t.Parallel()
-	cfg := redisConfig(t)
-	topic := cfg.TopicPrefix + ".tasks"
-	drv := openRedis(t, cfg)
-	drv.limits.taskLength = 300
-	publishRedis(t, drv, Task, topic, numbers(0, 300)...)
-	expire := func() {
-		drv.mu.Lock()
-		defer drv.mu.Unlock()
-		drv.topics[topic].checked = time.Time{}
-	}
-	expire()
-	err := testPublisher{drv, Task}.Publish(topic, message.NewMessage("1", nil))
-	if err == nil || !strings.Contains(err.Error(), "300 tasks on "+topic) {
-		t.Errorf("got %v, want a refusal that tells the number and the topic", err)
-	}
-	src := openRedisSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
-	if err := src.ack(t.Context(), read(t, src, 300)); err != nil {
-		t.Fatal(err)
-	}
-	expire()
-	publishRedis(t, drv, Task, topic, "room again")
 }
 
 func TestRedisWireFormat(t *testing.T) {
@@ -626,7 +542,7 @@ func TestRedisCloseLeavesNoGoroutine(t *testing.T) {
 	for _, delivery := range []Delivery{Task, Event} {
 		topic := cfg.TopicPrefix + "." + delivery.String()
 		s, ch := subscribeRedis(t, drv, delivery, "archive", topic)
-		publishRedis(t, drv, delivery, topic, numbers(0, 20)...)
+		publishTo(t, drv, delivery, topic, numbers(0, 20)...)
 		collect(t, ch, numbers(0, 20))
 		start := time.Now()
 		if err := s.Close(); err != nil {
