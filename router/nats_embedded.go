@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -16,9 +17,6 @@ import (
 // How the embedded server stores.
 const (
 	embeddedStart = 30 * time.Second
-	// The server's own default syncs files every two minutes. A crash of the process
-	// loses nothing either way; a power cut loses what came after the last sync.
-	embeddedSync = time.Second
 	// Each stream has its own bound; the server only needs to allow the sum, in memory
 	// and in files.
 	embeddedStore = 1 << 50
@@ -26,8 +24,11 @@ const (
 
 // embeddedNATS is a JetStream server inside the process, reached by no network.
 type embeddedNATS struct {
-	srv  *server.Server
-	lock *flock.Flock
+	srv      *server.Server
+	lock     *flock.Flock
+	syncer   natsSyncer
+	stopSync context.CancelFunc
+	syncing  sync.WaitGroup
 }
 
 func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
@@ -53,7 +54,6 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		NoSigs:             true,
 		JetStream:          true,
 		StoreDir:           dir,
-		SyncInterval:       embeddedSync,
 		JetStreamMaxStore:  embeddedStore,
 		JetStreamMaxMemory: embeddedStore,
 		MaxPayload:         int32(min(payload, 64<<20)),
@@ -70,12 +70,19 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		_ = lock.Unlock()
 		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
 	}
-	return &embeddedNATS{srv: srv, lock: lock}, nil
+	e := &embeddedNATS{srv: srv, lock: lock, syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile}}
+	syncing, stop := context.WithCancel(context.Background())
+	e.stopSync = stop
+	e.syncing.Go(func() { e.syncer.run(syncing) })
+	return e, nil
 }
 
 func (e *embeddedNATS) stop() error {
 	e.srv.Shutdown()
 	e.srv.WaitForShutdown()
+	e.stopSync()
+	e.syncing.Wait()
+	e.syncer.pass() // what it wrote last
 	return e.lock.Unlock()
 }
 
