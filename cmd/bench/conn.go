@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"burrow/cmd/bench/wire"
 )
 
 const (
@@ -123,7 +125,7 @@ func (c *conn) send(op byte, payload []byte) error {
 	if c.closed {
 		return net.ErrClosed
 	}
-	c.out = appendFrame(c.out[:0], op, c.key, payload)
+	c.out = wire.Append(c.out[:0], op, c.key, payload)
 	_, err := c.socket.Write(c.out)
 	return err
 }
@@ -166,13 +168,13 @@ func (r *reader) read(c *conn) (full bool, err error) {
 		beats  int // Bytes of pings: they are no sign that something happens.
 		locked bool
 	)
-	n, full, err := readFrames(c.socket, &r.buf, &c.rest, func(op byte, payload []byte) error {
+	n, full, err := wire.Read(c.socket, &r.buf, &c.rest, func(op byte, payload []byte) error {
 		if !locked {
 			c.tally.mu.Lock()
 			now, locked = time.Since(r.epoch), true
 		}
 		switch op {
-		case opText, opBinary, opContinuation:
+		case wire.OpText, wire.OpBinary, wire.OpContinuation:
 			known := false
 			for rest := payload; ; {
 				m, after, ok := nextMarker(rest)
@@ -189,7 +191,7 @@ func (r *reader) read(c *conn) (full bool, err error) {
 					mine++
 				}
 			}
-			if c.sender >= 0 && (!known || op == opBinary || c.protocol.name != "") {
+			if c.sender >= 0 && (!known || op == wire.OpBinary || c.protocol.name != "") {
 				refused := c.protocol.errors(payload)
 				c.tally.refused += int64(refused)
 				mine += refused
@@ -199,10 +201,10 @@ func (r *reader) read(c *conn) (full bool, err error) {
 				beats += len(payload) + 2
 				return c.send(op, c.protocol.beat)
 			}
-		case opPing:
+		case wire.OpPing:
 			beats += len(payload) + 2
-			return c.send(opPong, payload)
-		case opClose:
+			return c.send(wire.OpPong, payload)
+		case wire.OpClose:
 			return fmt.Errorf("%w: %q", errClosed, payload)
 		}
 		return nil

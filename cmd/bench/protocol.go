@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"burrow/cmd/bench/wire"
 )
 
 // protocol is how messages look on the wire.
@@ -21,9 +23,9 @@ type protocol struct {
 }
 
 var protocols = map[string]protocol{
-	"plain":    {op: opText, send: sendPlain, errors: errorsJSON, acks: func([]byte) int { return 0 }},
-	"v1.json":  {name: "burrow.v1.json", op: opText, send: sendJSON, errors: errorsJSON, acks: acksJSON},
-	"v1.proto": {name: "burrow.v1.proto", op: opBinary, send: sendProto, errors: errorsProto, acks: acksProto},
+	"plain":    {op: wire.OpText, send: sendPlain, errors: errorsJSON, acks: func([]byte) int { return 0 }},
+	"v1.json":  {name: "burrow.v1.json", op: wire.OpText, send: sendJSON, errors: errorsJSON, acks: acksJSON},
+	"v1.proto": {name: "burrow.v1.proto", op: wire.OpBinary, send: sendProto, errors: errorsProto, acks: acksProto},
 	rivalName:  rivalProtocol,
 }
 

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"burrow/cmd/bench/wire"
 )
 
 // Centrifugo is measured by its documented client protocol in JSON: commands and pushes are
@@ -25,7 +27,7 @@ const (
 )
 
 var rivalProtocol = protocol{
-	op: opText, send: sendRival, acks: func([]byte) int { return 0 },
+	op: wire.OpText, send: sendRival, acks: func([]byte) int { return 0 },
 	errors: func(payload []byte) int { return bytes.Count(payload, []byte(`"error":{`)) },
 	path:   func(string) string { return rivalPath },
 	hello:  []byte(`{"id":1,"connect":{}}` + "\n" + `{"id":2,"subscribe":{"channel":"` + rivalRoom + `"}}`),
