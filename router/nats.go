@@ -67,7 +67,8 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
 		cfg: cfg, log: cfg.Log, ensuring: make(chan struct{}, 1),
-		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool), link: 1, reconnected: make(chan struct{}),
+		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool),
+		link: 1, reconnected: make(chan struct{}),
 	}
 	opts := []nats.Option{
 		nats.Name("burrow " + cfg.TopicPrefix),
@@ -239,7 +240,18 @@ func (d *natsDriver) refuses(err error) bool {
 	return errors.Is(err, nats.ErrConnectionClosed)
 }
 
+// diskErr returns why the embedded server may take nothing more.
+func (d *natsDriver) diskErr() error {
+	if d.server == nil {
+		return nil
+	}
+	return d.server.syncer.err()
+}
+
 func (d *natsDriver) ping(ctx context.Context) error {
+	if err := d.diskErr(); err != nil {
+		return err
+	}
 	_, err := d.subJS.AccountInfo(ctx)
 	return err
 }

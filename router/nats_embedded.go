@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// Each stream has its own bound; the server only needs to allow the sum, in memory
 	// and in files.
 	embeddedStore = 1 << 50
+	// On Windows the server could not rename a file that is open for a sync, and does it itself.
+	syncsOutside = runtime.GOOS != "windows"
 )
 
 // embeddedNATS is a JetStream server inside the process, reached by no network.
@@ -48,7 +51,7 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		return nil, fmt.Errorf("router: the data directory %s is in use by another process: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir)
 	}
 	payload := cfg.MaxMessageBytes + natsHeaders
-	srv, err := server.NewServer(&server.Options{
+	opts := &server.Options{
 		ServerName:         "burrow",
 		DontListen:         true,
 		NoSigs:             true,
@@ -57,7 +60,11 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		JetStreamMaxStore:  embeddedStore,
 		JetStreamMaxMemory: embeddedStore,
 		MaxPayload:         int32(min(payload, 64<<20)),
-	})
+	}
+	if !syncsOutside {
+		opts.SyncInterval = natsSyncEvery
+	}
+	srv, err := server.NewServer(opts)
 	if err != nil {
 		_ = lock.Unlock()
 		return nil, fmt.Errorf("router: embedded broker: %w", err)
@@ -73,7 +80,9 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	e := &embeddedNATS{srv: srv, lock: lock, syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile}}
 	syncing, stop := context.WithCancel(context.Background())
 	e.stopSync = stop
-	e.syncing.Go(func() { e.syncer.run(syncing) })
+	if syncsOutside {
+		e.syncing.Go(func() { e.syncer.run(syncing) })
+	}
 	return e, nil
 }
 
@@ -83,7 +92,7 @@ func (e *embeddedNATS) stop() error {
 	e.stopSync()
 	e.syncing.Wait()
 	e.syncer.pass() // what it wrote last
-	return e.lock.Unlock()
+	return errors.Join(e.syncer.err(), e.lock.Unlock())
 }
 
 // Of a consumer: how many numbers takeBack names one by one, and how long it waits for the

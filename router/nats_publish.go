@@ -19,6 +19,9 @@ import (
 // publish sends one message after the other: were they sent ahead, a later one could
 // be stored when the one before it was not, and then stand before it.
 func (d *natsDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
+	if err := d.diskErr(); err != nil && delivery == Task {
+		return err
+	}
 	for _, msg := range msgs {
 		if err := d.publishOne(ctx, delivery, natsMessage(topic, msg)); err != nil {
 			return err

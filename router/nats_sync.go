@@ -3,10 +3,14 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,20 +22,35 @@ const natsSyncEvery = time.Second
 //
 // The server can do that itself, and holds a stream's lock meanwhile: a disk that needs 300 ms for
 // a sync now and then, as many do, holds up every message for as long. For the disk it makes no
-// difference who asks, so here a goroutine does for which nobody waits.
+// difference who asks, so a goroutine does that nobody waits for.
 type natsSyncer struct {
 	log  *slog.Logger
 	dir  string // of the server
 	sync func(path string) error
 
+	broken atomic.Pointer[error] // the disk has lost something; it stays until the process ends
+
+	mu     sync.Mutex           // held during a pass
 	synced map[string]fileState // what was synced last
-	failed bool                 // the last time; a disk that fails is one line in the log
+	failed bool                 // the last time; files that cannot be read are one line in the log
 }
 
 // fileState tells a file that has changed. Times are compared for equality only: clocks jump.
 type fileState struct {
 	modified time.Time
 	size     int64
+}
+
+// errNotKept is an error of the sync itself. The system may then have forgotten what it could not
+// write, and another sync tells nothing of it.
+var errNotKept = errors.New("the disk has not kept what the broker wrote; see the disk of data_dir, then start again")
+
+// err returns why nothing more may be confirmed.
+func (s *natsSyncer) err() error {
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // run makes a pass every natsSyncEvery until ctx ends.
@@ -41,40 +60,63 @@ func (s *natsSyncer) run(ctx context.Context) {
 	}
 }
 
-// pass syncs the messages of all streams that have changed since the last pass. What was acked is
-// not synced: a task of which the ack is lost comes again.
+// pass syncs what has changed since the last pass: the messages of all streams, and what the streams
+// and consumers are. What was acked is not synced: a task of which the ack is lost comes again.
 func (s *natsSyncer) pass() {
-	blocks, err := fs.Glob(os.DirFS(s.dir), "jetstream/*/streams/*/msgs/*.blk")
-	now := make(map[string]fileState, len(blocks))
-	for _, name := range blocks {
-		path := filepath.Join(s.dir, filepath.FromSlash(name))
-		info, e := os.Stat(path)
-		if e == nil {
-			// As it was before the sync: what is written meanwhile is for the next pass.
-			state := fileState{info.ModTime(), info.Size()}
-			if state != s.synced[path] {
-				e = s.sync(path)
-			}
-			if e == nil {
-				now[path] = state
-			}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := make(map[string]fileState, len(s.synced))
+	var errs []error
+	_ = filepath.WalkDir(filepath.Join(s.dir, "jetstream"), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && isKept(entry.Name()) {
+			err = s.file(path, entry, now)
 		}
-		if e != nil && !errors.Is(e, fs.ErrNotExist) { // else the server has removed it
-			err = errors.Join(err, e)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // else the server has removed it
+			errs = append(errs, err)
 		}
-	}
+		return nil // the others
+	})
 	s.synced = now
-	if err != nil && !s.failed {
-		s.log.Error("the disk does not keep what the broker writes, and a power cut may lose messages: see the disk of data_dir", "error", err)
+	err := errors.Join(errs...)
+	if errors.Is(err, errNotKept) && s.broken.CompareAndSwap(nil, &err) {
+		s.log.Error("nothing more is taken: a power cut might lose it", "error", err)
+	} else if err != nil && !s.failed {
+		s.log.Error("what the broker writes cannot be synced, and a power cut may lose it", "error", err)
 	}
 	s.failed = err != nil
 }
 
-// syncFile has the disk keep the content of a file, and that there is the file.
+func isKept(name string) bool {
+	return strings.HasSuffix(name, ".blk") || name == "meta.inf" || name == "meta.sum"
+}
+
+// file syncs one file, if it is not as it was, and notes it in now.
+func (s *natsSyncer) file(path string, entry fs.DirEntry, now map[string]fileState) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	// As it was before the sync: what is written meanwhile is for the next pass.
+	state := fileState{info.ModTime(), info.Size()}
+	if state != s.synced[path] {
+		err = s.sync(path)
+	}
+	if err == nil {
+		now[path] = state
+	}
+	return err
+}
+
+// syncFile has the disk keep the content of a file and, on the usual file systems, that there is
+// the file.
 func syncFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("%w: %w", errNotKept, err)
+	}
+	return f.Close()
 }

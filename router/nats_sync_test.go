@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,7 +50,7 @@ func TestWhatChangesIsSyncedOnce(t *testing.T) {
 	}
 	passes()
 	one, two := write(path("A", "1.blk"), "a"), write(path("B", "7.blk"), "b")
-	write(path("A", "index.db"), "not a message")
+	write(path("A", "index.db"), "can be made anew")
 	passes(one, two)
 	passes()
 	write(two, "more")
@@ -58,41 +59,103 @@ func TestWhatChangesIsSyncedOnce(t *testing.T) {
 	if err := os.Remove(one); err != nil {
 		t.Fatal(err)
 	}
-	fails = errors.New("input/output error")
+	fails = os.ErrPermission
 	passes(three)
 	passes(three) // until it works
 	fails = nil
 	passes(three)
 	passes()
-	if text := log.String(); strings.Count(text, "input/output error") != 1 {
-		t.Errorf("the log is %q, want one line about the error", text)
-	}
-	fails = os.ErrNotExist // between two looks
+	fails = os.ErrNotExist // the server was quicker
 	write(three, "d")
 	passes(three)
-	if text := log.String(); strings.Count(text, "level=") != 1 {
-		t.Errorf("a block that the server removes is an error: %q", text)
+	if text := log.String(); strings.Count(text, "level=") != 1 || !strings.Contains(text, "permission denied") {
+		t.Errorf("the log is %q, want one line about the file that could not be synced", text)
+	}
+	if err := s.err(); err != nil {
+		t.Errorf("the disk is broken: %v", err)
 	}
 }
 
-// TestEmbeddedNATSWritesWhereItIsSynced: the server's files are its own affair, and may move in
-// another version.
-func TestEmbeddedNATSWritesWhereItIsSynced(t *testing.T) {
+func TestNoTaskIsTakenAfterASyncHasFailed(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, "nats")
-	d := openTestDriver(t, cfg).(*natsDriver)
-	payload := []byte("a task that a power cut must not take")
-	if err := d.publish(t.Context(), cfg.TopicPrefix+".tasks.Sync", Task, []*message.Message{message.NewMessage("1", payload)}); err != nil {
+	drv, err := openDriver(t.Context(), cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "a sync of the file with the task", func() bool {
-		found := false
-		s := &natsSyncer{log: cfg.Log, dir: d.server.syncer.dir, sync: func(path string) error {
-			content, err := os.ReadFile(path)
-			found = found || bytes.Contains(content, payload)
-			return errors.Join(err, syncFile(path))
-		}}
-		s.pass()
-		return found
+	d := drv.(*natsDriver)
+	topic := cfg.TopicPrefix + ".tasks.Sync"
+	publish := func(delivery Delivery, topic string) error {
+		return d.publish(t.Context(), topic, delivery, []*message.Message{message.NewMessage("1", []byte("x"))})
+	}
+	if err := publish(Task, topic); err != nil {
+		t.Fatal(err)
+	}
+	s := &d.server.syncer
+	s.mu.Lock()
+	s.synced, s.sync = nil, func(string) error { return fmt.Errorf("%w: input/output error", errNotKept) }
+	s.mu.Unlock()
+	s.pass()
+	s.mu.Lock()
+	s.sync = syncFile // and a disk that works again knows nothing of it
+	s.mu.Unlock()
+	s.pass()
+	for what, err := range map[string]error{"a task": publish(Task, topic), "the check": d.ping(t.Context())} {
+		if !errors.Is(err, errNotKept) || !strings.Contains(err.Error(), "input/output error") {
+			t.Errorf("%s: %v, want that the disk is broken", what, err)
+		}
+	}
+	if err := publish(Event, cfg.TopicPrefix+".events.Sync"); err != nil {
+		t.Errorf("an event, which is in memory: %v", err)
+	}
+	if err := d.close(); !errors.Is(err, errNotKept) {
+		t.Errorf("stopping: %v, want that the disk is broken", err)
+	}
+}
+
+// TestEmbeddedNATSIsSynced: the server's files are its own affair, and may move in another version.
+func TestEmbeddedNATSIsSynced(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t, "nats")
+	drv, err := openDriver(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := drv.(*natsDriver)
+	publish := func(payload string) {
+		t.Helper()
+		if err := d.publish(t.Context(), cfg.TopicPrefix+".tasks.Sync", Task, []*message.Message{message.NewMessage(payload, []byte(payload))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// synced returns what of the files was synced as it is.
+	synced := func() (content []byte, files int) {
+		s := &d.server.syncer
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for path, state := range s.synced {
+			info, err := os.Stat(path)
+			if err != nil || (fileState{info.ModTime(), info.Size()}) != state {
+				continue
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, files = append(content, text...), files+1
+		}
+		return content, files
+	}
+	publish("what a power cut must not take")
+	waitFor(t, "a sync of the task, and of what the stream is", func() bool {
+		content, files := synced()
+		return bytes.Contains(content, []byte("what a power cut must not take")) && files >= 3
 	})
+	publish("the last words")
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	if content, _ := synced(); !bytes.Contains(content, []byte("the last words")) {
+		t.Error("what came last is not synced after an orderly stop")
+	}
 }

@@ -36,8 +36,8 @@ func (d *natsDriver) keepTrimmed(ctx context.Context) {
 }
 
 // trim removes the tasks of topic up to the first one that some function has not
-// acked; without a function, none, and none without one that this process has: the
-// server has lost the topic, and not all functions are back. Several processes may trim
+// acked; without a function, none, and none without one that this process has, as when
+// the server has lost the topic and not all functions are back. Several processes may trim
 // at once: what is acked stays so.
 //
 // It leaves the stream alone when there are fewer than least to remove, unless they

@@ -235,9 +235,9 @@ func (d *redisDriver) keepTidy(ctx context.Context) {
 
 // redisTidy removes the tasks that every group has handled: those before the
 // oldest one that is pending, or before the last one delivered. Without a group
-// all of them wait for one, and without one of those that ARGV names they wait for that:
-// Redis has lost the topic, and not all groups are back. It also forgets consumers of
-// processes that are gone.
+// all of them wait for one, and without one of those that ARGV names they wait for that,
+// as when Redis has lost the topic and not all groups are back. It also forgets consumers
+// of processes that are gone.
 // It is a script because a task that arrives between looking and acting must not
 // be lost, and several processes tidy at once.
 var redisTidy = redis.NewScript(`

@@ -1,7 +1,7 @@
 // Package heap gives memory back to the system when a rush has passed.
 //
 // Go keeps what the heap had grown to, for the next rush: a process to which 5,000 people have
-// connected holds nearly twice of what they need, for as long as they stay and say nothing.
+// connected holds nearly twice what they need, for as long as they stay and say nothing.
 package heap
 
 import (
@@ -15,8 +15,9 @@ const (
 	// every is how often Trim looks. What is there to see changes slowly, and a look takes some
 	// microseconds.
 	every = 2 * time.Second
-	// quiet is how much a process that has nothing to do may allocate between two looks.
-	quiet = 128 << 10
+	// quiet is how much a process that has nothing to do may allocate between two looks: what
+	// looks after itself does that too.
+	quiet = 1 << 20
 	// pause is the least time between two collections, for those that are busy every few seconds.
 	pause = time.Minute
 	// least is what is worth a collection, if it is a fifth of heap and stacks as well.
