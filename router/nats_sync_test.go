@@ -122,12 +122,7 @@ func TestEmbeddedNATSIsSynced(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := drv.(*natsDriver)
-	publish := func(payload string) {
-		t.Helper()
-		if err := d.publish(t.Context(), cfg.TopicPrefix+".tasks.Sync", Task, []*message.Message{message.NewMessage(payload, []byte(payload))}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	topic := cfg.TopicPrefix + ".tasks.Sync"
 	// synced returns what of the files was synced as it is.
 	synced := func() (content []byte, files int) {
 		s := &d.server.syncer
@@ -146,12 +141,12 @@ func TestEmbeddedNATSIsSynced(t *testing.T) {
 		}
 		return content, files
 	}
-	publish("what a power cut must not take")
+	publishTo(t, d, Task, topic, "what a power cut must not take")
 	waitFor(t, "a sync of the task, and of what the stream is", func() bool {
 		content, files := synced()
 		return bytes.Contains(content, []byte("what a power cut must not take")) && files >= 3
 	})
-	publish("the last words")
+	publishTo(t, d, Task, topic, "the last words")
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}
