@@ -15,6 +15,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"burrow/internal/suggest"
 )
 
 // decoder fills a struct from a file and the environment, and collects everything
@@ -278,7 +280,7 @@ func (d *decoder) unknown(at Problem, name string, isTable bool) {
 	if isTable {
 		what, candidates = "table", slices.Sorted(maps.Keys(d.tables))[1:] // not ""
 	}
-	near := nearest(name, candidates)
+	near := suggest.Nearest(name, candidates)
 	for i, c := range name + "." {
 		if c == '.' && d.fields[name[:i]] != nil {
 			d.complain(at, clip(name), "%s is a key, not a table", name[:i])
@@ -291,5 +293,5 @@ func (d *decoder) unknown(at Problem, name string, isTable bool) {
 	if isTable && near != "" {
 		near = "[" + near + "]"
 	}
-	d.complain(at, clip(name), "unknown %s%s", what, didYouMean(near))
+	d.complain(at, clip(name), "unknown %s%s", what, suggest.DidYouMean(near))
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"burrow/internal/suggest"
 )
 
 const envPrefix = "BURROW_"
@@ -34,8 +36,7 @@ func (d *decoder) environ(pairs []string) {
 		f := byName[name]
 		if f == nil {
 			if !kubernetes.MatchString(name) {
-				near := nearest(name, slices.Sorted(maps.Keys(byName)))
-				d.complain(at, "", "unknown variable%s", didYouMean(near))
+				d.complain(at, "", "unknown variable%s", suggest.DidYouMean(suggest.Nearest(name, slices.Sorted(maps.Keys(byName)))))
 			}
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"burrow/internal/suggest"
 )
 
 // field is one setting: a struct field with a toml tag, somewhere in the target.
@@ -88,8 +90,8 @@ func (f *field) assign(text string) string {
 		}
 	case string:
 		if f.oneof != nil && !slices.Contains(f.oneof, text) {
-			near := nearest(text, f.oneof)
-			return fmt.Sprintf("%s is not one of %s%s", f.show(text), strings.Join(f.oneof, ", "), didYouMean(near))
+			near := suggest.Nearest(text, f.oneof)
+			return fmt.Sprintf("%s is not one of %s%s", f.show(text), strings.Join(f.oneof, ", "), suggest.DidYouMean(near))
 		}
 		f.value.SetString(text)
 	case bool:

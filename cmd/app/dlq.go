@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -11,31 +10,19 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"burrow/config"
 	"burrow/dlq"
 	"burrow/router"
 	"burrow/store"
 )
 
-const dlqUsage = `usage: app dlq command [flags] [ID…]
-
-A dead letter is a message that a function gave up on. The commands work on the
-store of a configuration, whether or not Burrow runs.
-
-  list          those that wait or are being replayed; -all: also those that were
-                replayed in the last 30 days
-  show ID       all about one, and what it holds
-  replay ID…    let the function that gave up try again, and no other;
-                -all: every letter that waits
-  drop ID…      forget them
-
-flags:
-`
-
 // defaultWait is how long replay waits for what becomes of it.
 const defaultWait = 10 * time.Second
 
-// dlqCommand is one call of "app dlq".
+// dlqCommand is one call of "burrow dlq".
 type dlqCommand struct {
 	name     string
 	ids      []int64
@@ -53,21 +40,107 @@ type dlqCommand struct {
 	stdout, stderr io.Writer
 }
 
-// runDLQ is "app dlq": it returns the exit code.
-func runDLQ(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	c := &dlqCommand{who: osUser(), stdout: stdout, stderr: stderr}
-	if err := c.parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
+// dlq returns the command "dlq" with its subcommands.
+func (c *commandLine) dlq() *cobra.Command {
+	d := &dlqCommand{who: osUser(), stdout: c.stdout, stderr: c.stderr}
+	parent := &cobra.Command{
+		Use:   "dlq",
+		Short: "List, show, replay and drop dead letters",
+		Long: `A dead letter is a message of which a function has failed every attempt.
+These commands use the store of a configuration, with or without a running node.`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return errors.New("name a command: list, show, replay or drop") },
 	}
+	addConfigFlag(parent, parent.PersistentFlags(), &d.config)
+	parent.PersistentFlags().BoolVar(&d.json, "json", false, "print JSON, for programs")
+	add := func(use, short string, args cobra.PositionalArgs) *pflag.FlagSet {
+		cmd := &cobra.Command{Use: use, Short: short, Args: args, ValidArgsFunction: cobra.NoFileCompletions}
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+			d.name = cmd.Name()
+			if err := d.checkFlags(); err != nil {
+				return err
+			}
+			c.code = d.execute(cmd.Context(), c.environ)
+			return nil
+		}
+		parent.AddCommand(cmd)
+		cmd.Flags().SortFlags = false
+		return cmd.Flags()
+	}
+	list := add("list", "List dead letters, newest first", func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return errors.New("list takes no ids; show does")
+		}
+		return nil
+	})
+	list.BoolVar(&d.all, "all", false, "also those replayed in the last 30 days")
+	list.StringVar(&d.function, "function", "", "only those of the function with this `name`")
+	list.Int64Var(&d.before, "before", 0, "only those with a lower `id`")
+	list.IntVar(&d.limit, "limit", 50, fmt.Sprintf("at most `n` of them (1 to %d)", store.MaxDeadLetters))
+	add("show ID", "Show one dead letter with its payload", d.takeIDs(func(n int) string {
+		if n != 1 {
+			return "show takes one id"
+		}
+		return ""
+	}))
+	replay := add("replay [ID...]", "Run the failed function again for these messages, and no other function", d.takeIDs(func(n int) string {
+		if d.all == (n > 0) {
+			return "replay takes ids, or -all"
+		}
+		return ""
+	}))
+	replay.BoolVar(&d.all, "all", false, "every waiting dead letter")
+	replay.StringVar(&d.function, "function", "", "with -all: only those of the function with this `name`")
+	replay.DurationVar(&d.wait, "wait", defaultWait, "wait up to this `time` for the outcome; 0 does not wait")
+	add("drop ID...", "Delete dead letters", d.takeIDs(func(n int) string {
+		if n == 0 {
+			return "drop takes ids"
+		}
+		return ""
+	}))
+	return parent
+}
+
+// takeIDs parses ids. wrong checks their number and returns an error text or "".
+func (c *dlqCommand) takeIDs(wrong func(n int) string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		for _, arg := range args {
+			id, err := strconv.ParseInt(arg, 10, 64)
+			if err != nil || id < 1 {
+				return fmt.Errorf("%q is not the id of a dead letter", arg)
+			}
+			c.ids = append(c.ids, id)
+		}
+		if text := wrong(len(args)); text != "" {
+			return errors.New(text)
+		}
+		return nil
+	}
+}
+
+// checkFlags checks the values of flags. Flags of other commands have their defaults.
+func (c *dlqCommand) checkFlags() error {
+	if c.name == "replay" && c.function != "" && !c.all {
+		return errors.New("-function goes with -all")
+	}
+	if c.limit < 1 || c.limit > store.MaxDeadLetters {
+		return fmt.Errorf("-limit is from 1 to %d", store.MaxDeadLetters)
+	}
+	if c.wait < 0 || c.wait > time.Hour {
+		return errors.New("-wait is from 0 to 1h")
+	}
+	return nil
+}
+
+// execute opens the store and runs the command. It returns the exit code.
+func (c *dlqCommand) execute(ctx context.Context, environ []string) int {
 	cfg, err := config.Load(c.config, environ)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(c.stderr, err)
 		return exitUsage
 	}
 	c.functions = cfg.Functions.ByName()
-	log := newLogger(cfg.Log, stderr)
+	log := newLogger(cfg.Log, c.stderr)
 	storeCfg := cfg.Store
 	storeCfg.DataDir, storeCfg.Log, storeCfg.MustExist = cfg.DataDir, log, true
 	kept, err := store.Open(ctx, storeCfg)
@@ -91,77 +164,6 @@ func runDLQ(ctx context.Context, args, environ []string, stdout, stderr io.Write
 
 // errNotAll ends a command that has said by itself what did not work.
 var errNotAll = errors.New("not all of it worked")
-
-// parse reads the command line; flags may also come after ids. What is wrong with
-// it is on stderr when it returns.
-func (c *dlqCommand) parse(args []string) error {
-	flags := flag.NewFlagSet("app dlq", flag.ContinueOnError)
-	flags.SetOutput(c.stderr)
-	flags.Usage = func() {
-		fmt.Fprint(c.stderr, dlqUsage)
-		flags.PrintDefaults()
-	}
-	flags.StringVar(&c.config, "config", "", "configuration `file`; none means the defaults and the environment (BURROW_…)")
-	flags.BoolVar(&c.json, "json", false, "print JSON, for programs")
-	flags.BoolVar(&c.all, "all", false, "list: also letters that were replayed; replay: every letter that waits")
-	flags.StringVar(&c.function, "function", "", "list, replay -all: only letters of the function with this `name`")
-	flags.Int64Var(&c.before, "before", 0, "list: only letters with a lower `id`")
-	flags.IntVar(&c.limit, "limit", 50, "list: at most this many letters, up to 1000")
-	flags.DurationVar(&c.wait, "wait", defaultWait, "replay: how long to wait for what becomes of it; 0 not at all")
-	wrong := func(format string, args ...any) error {
-		err := fmt.Errorf("app dlq: "+format+"; app dlq -h helps", args...)
-		fmt.Fprintln(c.stderr, err)
-		return err
-	}
-	for len(args) > 0 {
-		if err := flags.Parse(args); err != nil {
-			return err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		if c.name == "" {
-			c.name = args[0]
-		} else if id, err := strconv.ParseInt(args[0], 10, 64); err != nil || id < 1 {
-			return wrong("%q is not the id of a letter", args[0])
-		} else {
-			c.ids = append(c.ids, id)
-		}
-		args = args[1:]
-	}
-	switch n := len(c.ids); c.name {
-	case "list":
-		if n > 0 {
-			return wrong("list takes no ids; show does")
-		}
-	case "show":
-		if n != 1 {
-			return wrong("show takes one id")
-		}
-	case "replay":
-		if c.all == (n > 0) {
-			return wrong("replay takes ids, or -all")
-		}
-		if c.function != "" && !c.all {
-			return wrong("-function goes with -all")
-		}
-	case "drop":
-		if n == 0 {
-			return wrong("drop takes ids")
-		}
-	case "":
-		return wrong("name a command: list, show, replay or drop")
-	default:
-		return wrong("there is no command %q: use list, show, replay or drop", c.name)
-	}
-	if c.limit < 1 || c.limit > store.MaxDeadLetters {
-		return wrong("-limit is from 1 to %d", store.MaxDeadLetters)
-	}
-	if c.wait < 0 || c.wait > time.Hour {
-		return wrong("-wait is from 0 to 1h")
-	}
-	return nil
-}
 
 func (c *dlqCommand) run(ctx context.Context) error {
 	switch c.name {

@@ -43,13 +43,12 @@ func TestDLQRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		{"drop -json", exitUsage, "drop takes ids"},
 		{"drop 1 -force", exitUsage, "-force"},
 		{"list -config none.toml", exitUsage, "none.toml"},
-		{"-h", exitOK, "usage: app dlq"},
-		{"replay -h", exitOK, "-wait"},
+		{"list -wait 1s", exitUsage, "-wait"},
 		{"list", exitFailed, "there is no database " + dir},
 	} {
 		code, out, log := runs(t, env, append([]string{"dlq"}, strings.Fields(test.args)...)...)
 		if code != test.code || out != "" || !strings.Contains(log, test.says) {
-			t.Errorf("app dlq %s: got %d, %q and %q; want %d with %q", test.args, code, out, log, test.code, test.says)
+			t.Errorf("burrow dlq %s: got %d, %q and %q; want %d with %q", test.args, code, out, log, test.code, test.says)
 		}
 	}
 	if _, err := os.Stat(dir); err == nil {

@@ -99,7 +99,7 @@ func (in *installation) dlq(t *testing.T, wantCode int, args ...string) (stdout,
 	t.Helper()
 	code, stdout, stderr := runs(t, in.env, append([]string{"dlq"}, args...)...)
 	if code != wantCode {
-		t.Fatalf("app dlq %s: exit code %d, want %d:\n%s%s", strings.Join(args, " "), code, wantCode, stdout, stderr)
+		t.Fatalf("burrow dlq %s: exit code %d, want %d:\n%s%s", strings.Join(args, " "), code, wantCode, stdout, stderr)
 	}
 	return stdout, stderr
 }

@@ -89,9 +89,10 @@ func (in *installation) launchWith(t testing.TB, args []string, change func(*opt
 	t.Helper()
 	env := append(append([]string{}, in.env...), settings...)
 	p = &process{t: t, exited: make(chan struct{})}
-	opts, err := parseFlags(args, &p.log)
-	if err != nil {
-		t.Fatal(err)
+	var opts options
+	parse := &commandLine{stdout: &p.out, stderr: &p.log, serve: func(_ context.Context, o options) int { opts = o; return exitOK }}
+	if code := parse.execute(t.Context(), args); code != exitOK {
+		t.Fatalf("%q: exit code %d: %s", args, code, p.log.String())
 	}
 	if change != nil {
 		change(&opts)

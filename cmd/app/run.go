@@ -3,17 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 
 	"burrow/config"
-	"burrow/router"
 )
 
 // Exit codes.
@@ -23,38 +19,7 @@ const (
 	exitUsage  = 2 // a flag or the configuration is wrong; nothing was started
 )
 
-// options are the flags.
-type options struct {
-	config    string
-	functions []string // nil means all
-	edge      bool
-	check     bool
-	version   bool
-	// memory is the broker "gochannel" that tests share between nodes.
-	memory *router.Memory
-	// started, if set, is told the address of the edge ("" without one) once the
-	// node is ready.
-	started func(addr string)
-	// handle, if set, adds functions of a test.
-	handle func(*router.Router) error
-}
-
-// run is the program: it returns the exit code when ctx ends and everything has
-// stopped, or when something fails. environ is as of os.Environ.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "dlq" {
-		return runDLQ(ctx, args[1:], environ, stdout, stderr)
-	}
-	opts, err := parseFlags(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	}
-	if err != nil {
-		return exitUsage
-	}
-	return runWith(ctx, opts, environ, stdout, stderr)
-}
-
+// runWith checks or runs a node until ctx ends. It returns the exit code.
 func runWith(ctx context.Context, opts options, environ []string, stdout, stderr io.Writer) int {
 	if opts.version {
 		fmt.Fprintln(stdout, version())
@@ -82,43 +47,6 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 		return exitFailed
 	}
 	return exitOK
-}
-
-func parseFlags(args []string, stderr io.Writer) (options, error) {
-	var opts options
-	var functions string
-	flags := flag.NewFlagSet("app", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&opts.config, "config", "", "configuration `file`; none means the defaults and the environment (BURROW_…)")
-	flags.StringVar(&functions, "functions", "", "run only these functions, a comma between them: "+strings.Join(functionNames, ", "))
-	flags.BoolVar(&opts.edge, "edge", true, "serve HTTP and WebSockets; -edge=false makes a worker")
-	flags.BoolVar(&opts.check, "check", false, "check the configuration and that store, broker and address can be used, then exit")
-	flags.BoolVar(&opts.version, "version", false, "print the version and exit")
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: app [flags]            run Burrow\n       app dlq command …      look after dead letters; app dlq -h says more\n\n")
-		flags.PrintDefaults()
-	}
-	if err := flags.Parse(args); err != nil {
-		return opts, err
-	}
-	if flags.NArg() > 0 {
-		err := fmt.Errorf("app: unexpected argument %q", flags.Arg(0))
-		fmt.Fprintln(stderr, err)
-		return opts, err
-	}
-	if functions == "" {
-		return opts, nil
-	}
-	for name := range strings.SplitSeq(functions, ",") {
-		name = strings.TrimSpace(name)
-		if !slices.Contains(functionNames, name) {
-			err := fmt.Errorf("app: -functions: there is no function %q; there are %s", name, strings.Join(functionNames, ", "))
-			fmt.Fprintln(stderr, err)
-			return opts, err
-		}
-		opts.functions = append(opts.functions, name)
-	}
-	return opts, nil
 }
 
 func newLogger(cfg config.Log, w io.Writer) *slog.Logger {

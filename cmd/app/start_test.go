@@ -53,18 +53,6 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
-	code, _, log := runs(t, nil, "-help")
-	if code != exitOK {
-		t.Errorf("got %d, want %d", code, exitOK)
-	}
-	for _, name := range []string{"-config", "-functions", "-edge", "-check", "-version", "dead-letters", "app dlq"} {
-		if !strings.Contains(log, name) {
-			t.Errorf("the help does not speak of %s:\n%s", name, log)
-		}
-	}
-}
-
 // TestRefusedAtOnce starts the program with what can never work: it says all that
 // is wrong, and touches nothing.
 func TestRefusedAtOnce(t *testing.T) {
