@@ -19,6 +19,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"burrow/internal/secretfile"
 )
 
 // How names are proven.
@@ -47,7 +49,7 @@ type Config struct {
 	// owner may read. Empty: the key is not kept, and everyone is signed out when
 	// the process ends.
 	DataDir string `toml:"-"`
-	// Log gets what becomes of JWT.KeyFile. Default slog.Default().
+	// Log gets changes of JWT.KeyFile, and secrets with open permissions. Default slog.Default().
 	Log *slog.Logger `toml:"-"`
 }
 
@@ -61,8 +63,8 @@ func (c Config) Validate() error {
 	if c.Mode == ModeJWT {
 		return c.JWT.validate()
 	}
-	if c.CookieKey != "" && len(strings.TrimSpace(c.CookieKey)) < keyBytes {
-		return fmt.Errorf(`auth.cookie_key: too short; use at least %d bytes, as "openssl rand -base64 32" prints them, or leave it empty for a random key kept in data_dir`, keyBytes)
+	if c.CookieKey != "" && len(strings.TrimSpace(c.CookieKey)) < secretfile.MinBytes {
+		return fmt.Errorf(`auth.cookie_key: too short; use at least %d bytes, as "openssl rand -base64 32" prints them, or leave it empty for a random key kept in data_dir`, secretfile.MinBytes)
 	}
 	return nil
 }
@@ -141,11 +143,11 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	var err error
 	if cfg.Mode == ModeJWT {
-		if cfg.Log == nil {
-			cfg.Log = slog.Default()
-		}
 		a.tokens, err = newVerifier(cfg.JWT, cfg.Log)
 		if err != nil {
 			return nil, err
@@ -155,7 +157,7 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	if claims == nil {
 		return nil, errors.New("auth: names are claimed in a store, and there is none; give New one, or set auth.mode to open")
 	}
-	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir); err != nil {
+	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir, cfg.Log); err != nil {
 		return nil, err
 	}
 	return a, nil

@@ -51,7 +51,12 @@ func (c JWTConfig) validate() error {
 
 // TokenError says why a token proves nothing, for whoever made it. It repeats nothing of the
 // token, and it is an ErrNoSession.
-type TokenError struct{ Reason string }
+type TokenError struct {
+	Reason string
+	// Lasting reports that another sign-in does not help: the login makes tokens for another
+	// service, or for a name that is not allowed.
+	Lasting bool
+}
 
 func (e *TokenError) Error() string { return "auth: the token " + e.Reason }
 
@@ -97,7 +102,8 @@ func newVerifier(cfg JWTConfig, log *slog.Logger) (*verifier, error) {
 // verify returns the session that token proves: the user whom its "sub" names, until "exp". The
 // error is ErrNoSession, and a TokenError unless there is no token.
 func (v *verifier) verify(token string) (Session, error) {
-	no := func(why string) (Session, error) { return Session{}, &TokenError{why} }
+	no := func(why string) (Session, error) { return Session{}, &TokenError{Reason: why} }
+	never := func(why string) (Session, error) { return Session{}, &TokenError{Reason: why, Lasting: true} }
 	switch {
 	case token == "":
 		return Session{}, fmt.Errorf("auth: the token is missing: %w", ErrNoSession)
@@ -110,27 +116,27 @@ func (v *verifier) verify(token string) (Session, error) {
 	claims := jwt.MapClaims{}
 	parsed, err := v.parser.ParseWithClaims(token, claims, v.key)
 	if err != nil {
-		return no(v.reason(parsed, err))
+		return Session{}, v.reason(parsed, err)
 	}
 	expires, _ := claims.GetExpirationTime() // No error: it was checked.
 	switch {
 	case !time.Now().Before(expires.Time): // Clocks that differ give nobody more time.
 		return no("has expired; get a new one")
 	case expires.Year() > 9999:
-		return no(`expires ("exp") after the year 9999`)
+		return never(`expires ("exp") after the year 9999`)
 	}
 	sub, err := claims.GetSubject()
 	if err != nil || sub == "" {
-		return no(`names no user: "sub" has to be a text`)
+		return never(`names no user: "sub" has to be a text`)
 	}
 	name, err := ValidName(sub)
 	if err != nil {
-		return no(fmt.Sprintf(`names nobody who can be a user ("sub"): %v`, err))
+		return never(fmt.Sprintf(`names nobody who can be a user ("sub"): %v`, err))
 	}
 	// Whoever may choose their account's name must not become another account by writing it in
 	// another form.
 	if name != sub {
-		return no(`names a user ("sub") that is not in Unicode normal form C`)
+		return never(`names a user ("sub") that is not in Unicode normal form C`)
 	}
 	return Session{Name: name, Expires: expires.Time}, nil
 }
@@ -138,39 +144,39 @@ func (v *verifier) verify(token string) (Session, error) {
 // key returns the key that token has to be signed with.
 func (v *verifier) key(token *jwt.Token) (any, error) {
 	if _, is := token.Header["crit"]; is {
-		return nil, &TokenError{`asks for an extension ("crit") that is not known here`}
+		return nil, &TokenError{Reason: `asks for an extension ("crit") that is not known here`}
 	}
 	kid := ""
 	if raw, is := token.Header["kid"]; is {
 		if kid, is = raw.(string); !is || kid == "" {
-			return nil, &TokenError{`has a "kid" that is no text`}
+			return nil, &TokenError{Reason: `has a "kid" that is no text`}
 		}
 	}
 	return v.keys.find(kid)
 }
 
-// reason says what is wrong with a token, and nothing that is in it.
-func (v *verifier) reason(token *jwt.Token, err error) string {
+// reason returns what is wrong with a token, and nothing of its content.
+func (v *verifier) reason(token *jwt.Token, err error) *TokenError {
 	var why *TokenError
 	switch {
 	case errors.As(err, &why):
-		return why.Reason
+		return why
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return "is not a JWT, or damaged"
+		return &TokenError{Reason: "is not a JWT, or damaged"}
 	case token.Method == nil || token.Method.Alg() != v.algorithm:
-		return "is not signed with " + v.algorithm + ", which auth.jwt.algorithm demands"
+		return &TokenError{Reason: "is not signed with " + v.algorithm + ", which auth.jwt.algorithm demands"}
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return "has a wrong signature"
+		return &TokenError{Reason: "has a wrong signature"}
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "has expired; get a new one"
+		return &TokenError{Reason: "has expired; get a new one"}
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
-		return `is not valid yet ("nbf"); do the clocks agree?`
+		return &TokenError{Reason: `is not valid yet ("nbf"); do the clocks agree?`}
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
-		return `is for somebody else ("aud" is not what auth.jwt.audience demands)`
+		return &TokenError{Reason: `is for somebody else ("aud" is not what auth.jwt.audience demands)`, Lasting: true}
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		return `was made by somebody else ("iss" is not what auth.jwt.issuer demands)`
+		return &TokenError{Reason: `was made by somebody else ("iss" is not what auth.jwt.issuer demands)`, Lasting: true}
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return `lacks a claim: it needs "sub" and "exp", and what auth.jwt.audience ("aud") and auth.jwt.issuer ("iss") demand`
+		return &TokenError{Reason: `lacks a claim: it needs "sub" and "exp", and what auth.jwt.audience ("aud") and auth.jwt.issuer ("iss") demand`, Lasting: true}
 	}
-	return "has a claim of the wrong type"
+	return &TokenError{Reason: "has a claim of the wrong type", Lasting: true}
 }

@@ -428,7 +428,8 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		check("without the old one", false, true)
 
-		for _, broken := range []string{"", `{"keys":[]}`, keySet(edJWK("old", edKey))[:50]} {
+		damage := []string{"", "{}", "[]", `{"keys":null}`, `{"keys":{}}`, `{"KEYS":[]}`, `{"keys":[]`, `{"keys":[]}x`, keySet(edJWK("old", edKey))[:50], publicPEM(rsaKey.Public())}
+		for _, broken := range damage {
 			writeFile(t, path, broken)
 			for range 3 {
 				time.Sleep(time.Second)
@@ -440,13 +441,84 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		check("without a file", false, true)
-		if got := strings.Count(said.String(), "the keys of before stay"); got != 4 {
-			t.Errorf("%d warnings of 4 troubles:\n%s", got, said.String())
+		if got := strings.Count(said.String(), "the keys of before stay"); got < 4 || got > len(damage)+1 {
+			t.Errorf("%d warnings of %d troubles:\n%s", got, len(damage)+1, said.String())
 		}
 		writeFile(t, path, keySet(edJWK("old", edKey)))
 		time.Sleep(time.Second)
 		check("with the old key again", true, false)
 	})
+}
+
+// TestKeyFile_SetWithoutKeys replaces a working key file by a well-formed set without a usable key:
+// all tokens end, and begin again with the next key.
+func TestKeyFile_SetWithoutKeys(t *testing.T) {
+	for name, tt := range map[string]struct{ before, set string }{
+		"empty":             {keySet(edJWK("1", edKey)), `{"keys":[]}`},
+		"empty, spaced":     {keySet(edJWK("1", edKey)), " \n{ \"keys\" : [ ] , \"more\": 1 }\n"},
+		"another algorithm": {keySet(edJWK("1", edKey)), keySet(rsaJWK("1", rsaKey))},
+		"another use":       {keySet(edJWK("1", edKey)), keySet(strings.Replace(edJWK("1", edKey), `"kty"`, `"use":"enc","kty"`, 1))},
+		"after a PEM key":   {publicPEM(edKey.Public()), `{"keys":[]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var said strings.Builder
+			path := keyFile(t, tt.before)
+			synctest.Test(t, func(t *testing.T) {
+				cfg := auth.Config{Mode: auth.ModeJWT, Log: slog.New(slog.NewTextHandler(&said, nil))}
+				cfg.JWT = auth.JWTConfig{Algorithm: "EdDSA", KeyFile: path}
+				a, err := auth.New(cfg, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, step := range []struct {
+					content string
+					valid   bool
+				}{{tt.before, true}, {tt.set, false}, {"damage", false}, {tt.before, true}} {
+					writeFile(t, path, step.content)
+					time.Sleep(time.Second)
+					for _, kid := range []string{"1", ""} {
+						if _, err := a.Verify(t.Context(), eddsa.token(kid, alice(nil))); (err == nil) != step.valid {
+							t.Errorf("kid %q with %q: %v, want valid: %v", kid, step.content, err, step.valid)
+						}
+					}
+				}
+			})
+			if got := strings.Count(said.String(), "has no key for auth.jwt.algorithm"); got != 1 {
+				t.Errorf("%d warnings: %s", got, said.String())
+			}
+		})
+	}
+}
+
+// TestTokenError_Lasting separates tokens that another sign-in cures from those of a login with
+// wrong settings.
+func TestTokenError_Lasting(t *testing.T) {
+	a := tokenAuth(t, strict(t, "EdDSA", keySet(edJWK("1", edKey))))
+	for name, tt := range map[string]struct {
+		token   string
+		lasting bool
+	}{
+		"expired":              {eddsa.token("1", alice(claimSet{"exp": 1})), false},
+		"expired, no name":     {eddsa.token("1", alice(claimSet{"exp": 1, "sub": "a/b"})), false},
+		"not valid yet":        {eddsa.token("1", alice(claimSet{"nbf": time.Now().Add(time.Hour).Unix()})), false},
+		"nonsense":             {"x", false},
+		"signed by a stranger": {edSigner(otherEd).token("1", alice(claimSet{"sub": "a/b"})), false},
+		"unknown key":          {eddsa.token("2", alice(nil)), false},
+		"no name":              {eddsa.token("1", alice(claimSet{"sub": "a/b"})), true},
+		"everyone":             {eddsa.token("1", alice(claimSet{"sub": "Global"})), true},
+		"empty":                {eddsa.token("1", alice(claimSet{"sub": ""})), true},
+		"a number":             {eddsa.token("1", alice(claimSet{"sub": 7})), true},
+		"not in form C":        {eddsa.token("1", alice(claimSet{"sub": "Ame\u0301lie"})), true},
+		"for somebody else":    {eddsa.token("1", alice(claimSet{"aud": "x"})), true},
+		"by somebody else":     {eddsa.token("1", alice(claimSet{"iss": "x"})), true},
+		"for ever":             {eddsa.token("1", alice(claimSet{"exp": nil})), true},
+	} {
+		_, err := a.Verify(t.Context(), tt.token)
+		bad := new(auth.TokenError)
+		if !errors.As(err, &bad) || bad.Lasting != tt.lasting {
+			t.Errorf("%s: %+v, want lasting: %v", name, err, tt.lasting)
+		}
+	}
 }
 
 func TestKeysThatCannotBeUsed(t *testing.T) {
@@ -526,7 +598,7 @@ func TestTokenConfigIsChecked(t *testing.T) {
 	}
 }
 
-func TestSecretThatEverybodyMayReadIsMentioned(t *testing.T) {
+func TestKeyFile_OpenPermissions(t *testing.T) {
 	for mode, want := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
 		path := keyFile(t, string(secret))
 		if err := os.Chmod(path, mode); err != nil {

@@ -4,101 +4,53 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"burrow/internal/secretfile"
 )
 
-func TestKeyIsMadeOnceAndKept(t *testing.T) {
+func TestKey_KeptInDataDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data", "burrow")
-	first, err := loadKey("", dir)
+	first, err := loadKey("", dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := loadKey("", dir)
-	if err != nil || !bytes.Equal(first, second) || len(first) < keyBytes {
-		t.Errorf("got %d bytes, then others: %v", len(first), err)
-	}
-	info, err := os.Stat(filepath.Join(dir, keyFile))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file has mode %v: %v", info.Mode(), err)
-	}
-	if files, _ := os.ReadDir(dir); len(files) != 1 {
-		t.Errorf("%d files are left", len(files))
-	}
-	if other, err := loadKey("", t.TempDir()); err != nil || bytes.Equal(other, first) {
-		t.Errorf("another directory has the same key: %v", err)
-	}
-}
-
-func TestProcessesThatStartTogetherAgree(t *testing.T) {
-	for range 20 {
-		dir := t.TempDir()
-		keys := make([][]byte, 8)
-		start := make(chan struct{})
-		var group sync.WaitGroup
-		for i := range keys {
-			group.Go(func() {
-				<-start
-				key, err := loadKey("", dir)
-				if err != nil {
-					t.Error(err)
-				}
-				keys[i] = key
-			})
+	var said strings.Builder
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	for _, mode := range []os.FileMode{0o600, 0o640, 0o644} {
+		said.Reset()
+		if err := os.Chmod(filepath.Join(dir, keyFile), mode); err != nil {
+			t.Fatal(err)
 		}
-		close(start)
-		group.Wait()
-		for _, key := range keys {
-			if !bytes.Equal(key, keys[0]) {
-				t.Fatal("two processes have different keys")
-			}
+		if key, err := loadKey("", dir, log); err != nil || !bytes.Equal(first, key) {
+			t.Errorf("another key: %v", err)
+		}
+		if got := strings.Contains(said.String(), "chmod o="); got != (mode == 0o644) || strings.Contains(said.String(), string(first)) {
+			t.Errorf("mode %v: logged %q", mode, said.String())
 		}
 	}
-}
-
-func TestKeyThatIsBeingWrittenIsWaitedFor(t *testing.T) {
-	path := filepath.Join(t.TempDir(), keyFile)
-	want := newKey()
-	if err := os.WriteFile(path, want[:10], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(time.Millisecond, func() {
-		_ = os.WriteFile(path, append(bytes.Clone(want), '\n'), 0o600)
-	})
-	defer timer.Stop()
-	if key, err := readKey(path); err != nil || !bytes.Equal(key, want) {
-		t.Errorf("got %q, %v", key, err)
-	}
-}
-
-func TestDamagedKeyFileSaysWhatToDo(t *testing.T) {
-	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadKey("", dir); err == nil || !strings.Contains(err.Error(), "remove it, and a new key is made") {
-		t.Errorf("loadKey: %v", err)
-	}
-	// A directory where the file should be.
-	if _, err := loadKey("", filepath.Join(dir, keyFile)); err == nil {
-		t.Error("a file was taken for a directory")
+	if _, err := loadKey("", dir, log); err == nil || !strings.Contains(err.Error(), "everyone has to sign in again") {
+		t.Errorf("a damaged file: %v", err)
 	}
 }
 
 func TestKeyOfTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
-	key, err := loadKey("  "+strings.Repeat("k", 32)+"\n", dir)
+	key, err := loadKey("  "+strings.Repeat("k", 32)+"\n", dir, nil)
 	if err != nil || string(key) != strings.Repeat("k", 32) {
 		t.Errorf("got %q, %v", key, err)
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 0 {
 		t.Error("a key was kept that is not needed")
 	}
-	if a, _ := loadKey("", ""); len(a) < keyBytes {
+	if a, _ := loadKey("", "", nil); len(a) < secretfile.MinBytes {
 		t.Errorf("the key that is not kept has %d bytes", len(a))
 	}
 }
@@ -122,7 +74,7 @@ func FuzzParseKeys(f *testing.F) {
 				good := false
 				switch key := k.key.(type) {
 				case []byte:
-					good = algorithm == "HS256" && len(key) >= keyBytes
+					good = algorithm == "HS256" && len(key) >= secretfile.MinBytes
 				case ed25519.PublicKey:
 					good = algorithm == "EdDSA" && len(key) == ed25519.PublicKeySize
 				case *rsa.PublicKey:

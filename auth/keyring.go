@@ -10,13 +10,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"burrow/internal/secretfile"
 )
 
 const (
@@ -67,9 +67,6 @@ func newKeyring(cfg JWTConfig, log *slog.Logger) (*keyring, error) {
 		return nil, fmt.Errorf("auth.jwt.key_file: %w", err)
 	}
 	k.looked = time.Now()
-	if info, err := os.Stat(k.path); err == nil && k.algorithm == "HS256" && info.Mode().Perm()&0o007 != 0 {
-		log.Warn("everybody on this host may read the secret that proves names; chmod o= it", "file", k.path, "mode", info.Mode().Perm().String())
-	}
 	return k, nil
 }
 
@@ -82,19 +79,20 @@ func (k *keyring) find(kid string) (any, error) {
 	if len(k.keys) == 1 && (kid == "" || k.keys[0].id == "") {
 		return k.keys[0].key, nil
 	}
-	if kid == "" {
-		return nil, &TokenError{`does not say which key ("kid") it is signed with, and there are several`}
+	if kid == "" && len(k.keys) > 0 {
+		return nil, &TokenError{Reason: `does not say which key ("kid") it is signed with, and there are several`}
 	}
 	for _, key := range k.keys {
 		if key.id == kid {
 			return key.key, nil
 		}
 	}
-	return nil, &TokenError{`is signed with a key ("kid") that is not known here`}
+	return nil, &TokenError{Reason: `is signed with a key ("kid") that is not known here`}
 }
 
-// refresh takes the keys of the file if it has changed. One that cannot be read or understood
-// changes nothing, or a slip of the hand would sign everyone out.
+// refresh takes the keys of the file if it has changed. A missing, damaged or unreadable file
+// changes nothing, or a slip of the hand would sign everyone out. A well-formed set without a usable
+// key ends all tokens.
 func (k *keyring) refresh() {
 	now := time.Now()
 	if k.path == "" || now.Sub(k.looked) < lookAgain {
@@ -113,40 +111,25 @@ func (k *keyring) refresh() {
 
 // read takes the keys of the file, unless it is as it was.
 func (k *keyring) read() error {
-	content, err := readRegular(k.path)
+	content, err := secretfile.ReadRegular(k.path, maxKeyFile)
 	if err != nil || k.keys != nil && bytes.Equal(content, k.content) {
 		return err
 	}
 	keys, err := parseKeys(k.algorithm, content)
-	if err != nil {
+	switch running := k.keys != nil; {
+	case running && errors.Is(err, errNoKeys):
+		keys = []verifyKey{}
+		k.log.Warn("auth.jwt.key_file has no key for auth.jwt.algorithm; tokens are refused until it has one", "file", k.path, "algorithm", k.algorithm)
+	case err != nil:
 		return fmt.Errorf("%s: %w", k.path, err)
-	}
-	if k.keys != nil {
+	case running:
 		k.log.Info("auth.jwt.key_file has changed", "keys", len(keys))
 	}
 	k.keys, k.content = keys, content
+	if k.algorithm == "HS256" {
+		secretfile.WarnIfExposed(k.path, k.log)
+	}
 	return nil
-}
-
-// readRegular reads a file that is one: a pipe could keep everyone waiting.
-func readRegular(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(content) > maxKeyFile {
-		err = fmt.Errorf("%s is over %d bytes and so no key", path, maxKeyFile)
-	}
-	return content, err
 }
 
 // parseKeys returns the keys for algorithm in a key file: of a JSON Web Key Set, a PEM public
@@ -176,8 +159,8 @@ func secretKey(text []byte) ([]byte, error) {
 		// Whoever knows a public key could sign with it.
 		return nil, errors.New("this is a PEM key, not a secret of HS256; set auth.jwt.algorithm to EdDSA or RS256")
 	}
-	if len(text) < keyBytes {
-		return nil, fmt.Errorf(`the secret of HS256 is too short; use at least %d bytes, as "openssl rand -base64 32" prints them`, keyBytes)
+	if len(text) < secretfile.MinBytes {
+		return nil, fmt.Errorf(`the secret of HS256 is too short; use at least %d bytes, as "openssl rand -base64 32" prints them`, secretfile.MinBytes)
 	}
 	return bytes.Clone(text), nil
 }
@@ -242,18 +225,20 @@ var keyTypes = map[string]string{"HS256": "oct", "EdDSA": "OKP", "RS256": "RSA"}
 // parseKeySet returns the keys of a set that algorithm can use; those for something else are
 // skipped.
 func parseKeySet(algorithm string, content []byte) ([]verifyKey, error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
+	var set map[string]json.RawMessage // A struct would also match "KEYS".
 	if err := json.Unmarshal(content, &set); err != nil {
 		return nil, fmt.Errorf("this is not a JSON Web Key Set: %w", err)
 	}
-	if len(set.Keys) > maxKeys {
-		return nil, fmt.Errorf("there are %d keys in it; %d may be", len(set.Keys), maxKeys)
+	var all []json.RawMessage
+	if err := json.Unmarshal(set["keys"], &all); err != nil || all == nil {
+		return nil, errors.New(`this is not a JSON Web Key Set: the member "keys" is not a list`)
+	}
+	if len(all) > maxKeys {
+		return nil, fmt.Errorf("there are %d keys in it; %d may be", len(all), maxKeys)
 	}
 	var keys []verifyKey
 	ids := map[string]bool{}
-	for i, raw := range set.Keys {
+	for i, raw := range all {
 		var j jwk
 		if err := json.Unmarshal(raw, &j); err != nil {
 			return nil, fmt.Errorf("key %d is not a JSON Web Key: a member has the wrong type", i+1)
@@ -273,10 +258,14 @@ func parseKeySet(algorithm string, content []byte) ([]verifyKey, error) {
 		keys = append(keys, verifyKey{j.ID, key})
 	}
 	if keys == nil {
-		return nil, fmt.Errorf("there is no key for auth.jwt.algorithm %q in it", algorithm)
+		return nil, fmt.Errorf("%w for auth.jwt.algorithm %q in it", errNoKeys, algorithm)
 	}
 	return keys, nil
 }
+
+// errNoKeys is the error of a well-formed set without a usable key. An operator ends all tokens
+// with such a set.
+var errNoKeys = errors.New("there is no key")
 
 // key returns the key of j, whose type is right.
 func (j *jwk) key(algorithm string) (any, error) {
@@ -286,8 +275,8 @@ func (j *jwk) key(algorithm string) (any, error) {
 	switch algorithm {
 	case "HS256":
 		secret, err := member("k", j.K)
-		if err == nil && len(secret) < keyBytes {
-			err = fmt.Errorf(`"k" is too short; use at least %d bytes`, keyBytes)
+		if err == nil && len(secret) < secretfile.MinBytes {
+			err = fmt.Errorf(`"k" is too short; use at least %d bytes`, secretfile.MinBytes)
 		}
 		return secret, err
 	case "EdDSA":

@@ -143,6 +143,29 @@ func TestSessionOfAToken(t *testing.T) {
 	}
 }
 
+// TestToken_NoName sends tokens of a login whose "sub" is not a valid name: every route answers
+// with the reason.
+func TestToken_NoName(t *testing.T) {
+	n := start(t, byToken(t))
+	for _, sub := range []string{"a/b", "Global", "no  spaces", " ada", strings.Repeat("x", 65), "Ame\u0301lie", ""} {
+		token := tokenOf(t, sub, time.Hour)
+		for _, header := range []string{"Authorization: Bearer " + token, "Cookie: burrow_token=" + token} {
+			for _, path := range []string{"/api/session", "/ws/ada", "/events", "/api/history", "/api/search?q=x", "/api/conversations", "/api/users?q=x"} {
+				res, body := n.request(t, "GET", path, "", append(upgrade[:4:4], header)...)
+				if res.StatusCode != 401 || errorCode(t, body) != "invalid_token" || !strings.Contains(body, `\"sub\"`) {
+					t.Errorf("%s with %.20s and sub %q: %d %s", path, header, sub, res.StatusCode, body)
+				}
+			}
+		}
+		for _, path := range []string{"/api/session", "/api/messages", "/api/typing"} {
+			res, body := n.request(t, "POST", path, `{"content":"x"}`, "Content-Type: application/json", "Authorization: Bearer "+token)
+			if res.StatusCode != 401 || errorCode(t, body) != "invalid_token" || !strings.Contains(body, `\"sub\"`) {
+				t.Errorf("POST %s with sub %q: %d %s", path, sub, res.StatusCode, body)
+			}
+		}
+	}
+}
+
 func TestFreshProofMovesTheEndOfASession(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil)

@@ -39,12 +39,14 @@ func (s *Server) answerSession(c echo.Context, name string) error {
 }
 
 // whoAmI answers with how names are proven, and with the name that the request proves. It renews
-// a guest's cookie that is getting old, so that who comes back in time keeps their name.
+// a guest's cookie that is getting old, so that who comes back in time keeps their name. A token
+// that another sign-in does not cure is an error: the page would send its user in circles.
 func (s *Server) whoAmI(c echo.Context) error {
 	name := ""
 	if proof := s.proofOf(c.Request()); s.cfg.Auth.Mode() != auth.ModeOpen && proof != "" {
 		session, renewed, err := s.cfg.Auth.Renew(c.Request().Context(), proof)
-		if err := s.judge(c, proof, err); err != nil && !errors.Is(err, auth.ErrNoSession) {
+		bad := new(auth.TokenError)
+		if err := s.judge(c, proof, err); err != nil && (!errors.Is(err, auth.ErrNoSession) || errors.As(err, &bad) && bad.Lasting) {
 			return err
 		}
 		if renewed != "" {
