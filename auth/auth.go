@@ -34,7 +34,7 @@ const (
 // are empty take their defaults.
 type Config struct {
 	// Mode is "guest", "jwt" or, for demos and tests, "open". Default "guest".
-	Mode string `toml:"mode" oneof:"open,guest,jwt"`
+	Mode string `toml:"mode" oneof:"open,guest,jwt" alias:"none=open,off=open,cookie=guest,anonymous=guest,token=jwt,oidc=jwt,oauth=jwt,bearer=jwt"`
 	// SessionTTL is how long a name is kept for its owner after they signed in or
 	// were renewed. Default 720h, thirty days.
 	SessionTTL time.Duration `toml:"session_ttl" min:"1s" max:"87600h"`

@@ -14,7 +14,7 @@ import (
 type JWTConfig struct {
 	// Algorithm is the only one that a token may be signed with: HS256, EdDSA (Ed25519) or
 	// RS256. What a token says of itself decides nothing. Default "HS256".
-	Algorithm string `toml:"algorithm" oneof:"HS256,EdDSA,RS256"`
+	Algorithm string `toml:"algorithm" oneof:"HS256,EdDSA,RS256" alias:"ed25519=EdDSA,hmac=HS256,rsa=RS256"`
 	// Key is the secret of HS256: any text of at least 32 bytes, taken as it is. Either this
 	// or KeyFile is required.
 	Key string `toml:"key"`

@@ -75,9 +75,9 @@ type Shutdown struct {
 // Log is the [log] table.
 type Log struct {
 	// Level is the least that is logged: debug, info, warn or error. Default info.
-	Level string `toml:"level" oneof:"debug,info,warn,error"`
+	Level string `toml:"level" oneof:"debug,info,warn,error" alias:"trace=debug,verbose=debug,notice=info,warning=warn,err=error,fatal=error,critical=error"`
 	// Format is text, for people, or json, for programs. Default text.
-	Format string `toml:"format" oneof:"text,json"`
+	Format string `toml:"format" oneof:"text,json" alias:"logfmt=text,plain=text,console=text,jsonl=json"`
 }
 
 // Default returns the settings of config.toml as it ships.

@@ -340,3 +340,28 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestField_SuggestsValueForOtherNames(t *testing.T) {
+	for _, test := range []struct{ env, want string }{
+		{"BURROW_BROKER_DRIVER=rabbitmq", "did you mean amqp?"},
+		{"BURROW_BROKER_DRIVER=Rabbit-MQ", "did you mean amqp?"},
+		{"BURROW_BROKER_DRIVER=rabbit", "did you mean amqp?"},
+		{"BURROW_BROKER_DRIVER=JetStream", "did you mean nats?"},
+		{"BURROW_BROKER_DRIVER=valkey", "did you mean redis?"},
+		{"BURROW_BROKER_DRIVER=in-memory", "did you mean gochannel?"},
+		{"BURROW_BROKER_DRIVER=ampq", "did you mean amqp?"},
+		{"BURROW_BROKER_DRIVER=REDIS", "did you mean redis?"},
+		{"BURROW_AUTH_MODE=oidc", "did you mean jwt?"},
+		{"BURROW_LOG_LEVEL=warning", "did you mean warn?"},
+		{"BURROW_LOG_FORMAT=logfmt", "did you mean text?"},
+		{"BURROW_BROKER_DRIVER=kafka", "is not one of gochannel, nats, redis, amqp"},
+	} {
+		_, err := Load("", []string{test.env})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", test.env, err, test.want)
+		}
+	}
+	if _, err := Load("", []string{"BURROW_BROKER_DRIVER=kafka"}); strings.Contains(err.Error(), "did you mean") {
+		t.Errorf("kafka: got %v, want no suggestion", err)
+	}
+}

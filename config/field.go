@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"burrow/internal/suggest"
 )
@@ -21,6 +22,7 @@ type field struct {
 	value    reflect.Value
 	min, max string
 	oneof    []string
+	alias    map[string]string // other names of the values of oneof, in the form of plain
 }
 
 // walk calls visit for each setting below v, and table for each struct that holds
@@ -37,6 +39,16 @@ func walk(v reflect.Value, prefix string, table func(key string), visit func(*fi
 		if s := tag.Get("oneof"); s != "" {
 			f.oneof = strings.Split(s, ",")
 		}
+		if s := tag.Get("alias"); s != "" {
+			f.alias = make(map[string]string)
+			for pair := range strings.SplitSeq(s, ",") {
+				other, value, is := strings.Cut(pair, "=")
+				if !is || plain(other) != other || !slices.Contains(f.oneof, value) {
+					panic("config: " + f.key + " has the alias " + pair)
+				}
+				f.alias[other] = value
+			}
+		}
 		if f.value.Kind() == reflect.Struct {
 			table(f.key)
 			walk(f.value, f.key, table, visit)
@@ -47,6 +59,16 @@ func walk(v reflect.Value, prefix string, table func(key string), visit func(*fi
 		}
 		visit(f)
 	}
+}
+
+// plain returns text in lower case, letters and digits only.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r = unicode.ToLower(r); unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return -1
+	}, text)
 }
 
 func join(prefix, name string) string {
@@ -90,7 +112,10 @@ func (f *field) assign(text string) string {
 		}
 	case string:
 		if f.oneof != nil && !slices.Contains(f.oneof, text) {
-			near := suggest.Nearest(text, f.oneof)
+			near := f.alias[plain(text)]
+			if near == "" {
+				near = suggest.Nearest(text, f.oneof)
+			}
 			return fmt.Sprintf("%s is not one of %s%s", f.show(text), strings.Join(f.oneof, ", "), suggest.DidYouMean(near))
 		}
 		f.value.SetString(text)

@@ -212,7 +212,7 @@ func (s *Server) Listen() error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(s.ctx, "tcp", s.cfg.HTTP.Addr)
 	if err != nil {
-		return fmt.Errorf("httpapi: cannot listen on http.addr %q (is another server running there?): %w", s.cfg.HTTP.Addr, err)
+		return listenError(s.cfg.HTTP.Addr, err)
 	}
 	s.listener = l
 	return nil

@@ -31,7 +31,7 @@ import (
 // Config is the [broker] table of config.toml and what cmd/app adds to it.
 type Config struct {
 	// Driver is the broker: gochannel, nats, redis or amqp.
-	Driver string `toml:"driver" oneof:"gochannel,nats,redis,amqp"`
+	Driver string `toml:"driver" oneof:"gochannel,nats,redis,amqp" alias:"rabbitmq=amqp,rabbit=amqp,amqps=amqp,amqp091=amqp,jetstream=nats,natsjetstream=nats,embedded=nats,natsembedded=nats,valkey=redis,keydb=redis,dragonfly=redis,redisstreams=redis,rediss=redis,streams=redis,memory=gochannel,mem=gochannel,inmemory=gochannel,channel=gochannel,local=gochannel,none=gochannel"`
 	// TopicPrefix starts the name of every topic, stream, queue and group, so that
 	// several installations can share a broker: elements of lower-case letters,
 	// digits, "-" and "_", joined by dots.
