@@ -28,8 +28,8 @@ func (d *decoder) check(c *Config) {
 		d.wrong("this is no address to listen on; write host:port, or :port for every interface, with a port of 0 to 65535", "http.addr")
 	}
 	for _, origin := range c.HTTP.AllowedOrigins {
-		if !validOrigin(origin) {
-			d.wrong(clip(strconv.Quote(origin))+` is no origin; write "https://host", "https://host:port", or "*" for every origin`, "http.allowed_origins")
+		if err := httpapi.CheckOrigin(origin); err != nil {
+			d.wrong(clip(strconv.Quote(origin))+" "+err.Error(), "http.allowed_origins")
 		}
 	}
 	for _, proxy := range c.HTTP.TrustedProxies {
@@ -156,10 +156,4 @@ func validLoginURL(text string) bool {
 		return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
 	}
 	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
-}
-
-func validOrigin(text string) bool {
-	u, err := url.Parse(text)
-	return text == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
-		u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -20,42 +19,132 @@ func ValidProxy(text string) bool {
 }
 
 // parseNetwork returns the network that text names, or the one of a single address.
-func parseNetwork(text string) (*net.IPNet, error) {
-	if !strings.Contains(text, "/") {
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Zone() != "" {
-			return nil, fmt.Errorf("%q is not an address", text)
+func parseNetwork(text string) (netip.Prefix, error) {
+	if strings.Contains(text, "/") {
+		network, err := netip.ParsePrefix(text)
+		if err == nil && network.Addr().Is4In6() && network.Bits() >= 96 {
+			network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96)
 		}
-		text = netip.PrefixFrom(addr, addr.BitLen()).String()
+		return network.Masked(), err
 	}
-	_, network, err := net.ParseCIDR(text)
-	return network, err
+	addr, err := netip.ParseAddr(text)
+	if err != nil || addr.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%q is not an address", text)
+	}
+	addr = addr.Unmap()
+	return netip.PrefixFrom(addr, addr.BitLen()), nil
 }
 
-// clientAddress returns what tells the address of who asks: the peer's, or if that is one of
-// http.trusted_proxies, whom it asks for.
-func (s *Server) clientAddress() echo.IPExtractor {
-	var trusted []*net.IPNet
-	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-	for _, raw := range s.cfg.HTTP.TrustedProxies {
-		network, _ := parseNetwork(raw) // No error: withDefaults has checked it.
-		trusted = append(trusted, network)
-		options = append(options, echo.TrustIPRange(network))
-	}
-	direct, forwarded := echo.ExtractIPDirect(), echo.ExtractIPFromXFFHeader(options...)
-	hint := &rate.Sometimes{First: 1, Interval: time.Hour}
-	return func(r *http.Request) string {
-		if r.Header[echo.HeaderXForwardedFor] == nil {
-			return direct(r)
+// proxies are the networks of http.trusted_proxies.
+type proxies []netip.Prefix
+
+// newProxies returns the networks of list, which withDefaults has checked.
+func newProxies(list []string) proxies {
+	var all proxies
+	for _, text := range list {
+		if network, err := parseNetwork(text); err == nil {
+			all = append(all, network)
 		}
-		// A proxy that is not trusted makes all its clients one address, which is hard to find out.
-		// One has a private address, mostly; what others write is not worth a line.
-		peer := net.ParseIP(direct(r))
-		if (peer.IsPrivate() || peer.IsLoopback()) && !slices.ContainsFunc(trusted, func(n *net.IPNet) bool { return n.Contains(peer) }) {
-			hint.Do(func() {
-				s.log.Warn("X-Forwarded-For is not believed; if this is your proxy, add it to http.trusted_proxies", "from", peer.String())
+	}
+	return all
+}
+
+// trust reports whether addr is one of the proxies.
+func (p proxies) trust(addr netip.Addr) bool {
+	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(addr.WithZone("")) })
+}
+
+// tls reports whether the browser is known to use TLS: with this server, or with a trusted proxy.
+func (p proxies) tls(r *http.Request) bool {
+	return r.TLS != nil || isHTTPS(r) && p.trust(peerAddress(r))
+}
+
+// peerAddress returns the address of the other end of the connection.
+func peerAddress(r *http.Request) netip.Addr {
+	addr, _ := parseHop(r.RemoteAddr)
+	return addr
+}
+
+// parseHop returns the address in one entry of X-Forwarded-For: with or without a port, brackets or
+// quotes. It fails for "unknown" and other names.
+func parseHop(text string) (netip.Addr, bool) {
+	text = strings.Trim(text, " \t\"")
+	if addr, err := netip.ParseAddrPort(text); err == nil {
+		return addr.Addr().Unmap(), true
+	}
+	if inner, bracket := strings.CutPrefix(text, "["); bracket {
+		text, _ = strings.CutSuffix(strings.TrimSuffix(inner, ":"), "]")
+	} else if before, colon := strings.CutSuffix(text, ":"); colon && !strings.Contains(before, ":") {
+		text = before // An IPv4 address with an empty port.
+	}
+	addr, err := netip.ParseAddr(text)
+	return addr.Unmap(), err == nil
+}
+
+// client returns the address of the client behind peer: the last entry of X-Forwarded-For, in lines,
+// that is no trusted proxy. It returns peer and the entry if that is no address.
+func (p proxies) client(peer netip.Addr, lines []string) (addr netip.Addr, bad string) {
+	addr = peer
+	if !p.trust(peer) {
+		return peer, ""
+	}
+	for _, line := range slices.Backward(lines) {
+		for more := true; more; {
+			var hop string
+			i := strings.LastIndexByte(line, ',')
+			if more = i >= 0; more {
+				line, hop = line[:i], line[i+1:]
+			} else {
+				hop = line
+			}
+			if strings.Trim(hop, " \t") == "" {
+				continue // Of an empty line, or between two commas.
+			}
+			next, ok := parseHop(hop)
+			if !ok {
+				return peer, clip(hop)
+			}
+			if addr = next.WithZone(""); !p.trust(addr) {
+				return addr, ""
+			}
+		}
+	}
+	return addr, ""
+}
+
+// clip shortens what a stranger wrote, for a log line.
+func clip(text string) string { return text[:min(len(text), 200)] }
+
+// clientAddress returns the function for the address of a request's client: the peer's, or if that is
+// one of http.trusted_proxies, the one in its X-Forwarded-For.
+func (s *Server) clientAddress() echo.IPExtractor {
+	trusted := newProxies(s.cfg.HTTP.TrustedProxies)
+	once := func() *rate.Sometimes { return &rate.Sometimes{First: 1, Interval: time.Hour} }
+	untrusted, unreadable, unsupported := once(), once(), once()
+	return func(r *http.Request) string {
+		lines := r.Header[echo.HeaderXForwardedFor]
+		peer := peerAddress(r)
+		addr, bad := trusted.client(peer, lines)
+		switch {
+		case bad != "":
+			unreadable.Do(func() {
+				s.log.Warn("X-Forwarded-For ignored: an entry is no address, and clients of this proxy share its limits; "+
+					"make the proxy send addresses (nginx: proxy_set_header X-Forwarded-For $remote_addr)", "entry", bad, "from", peer)
+			})
+		case len(lines) > 0 && !trusted.trust(peer) && (peer.IsPrivate() || peer.IsLoopback()):
+			// Clients behind an untrusted proxy share its limits. A proxy mostly has a private address; a
+			// header from any other peer is not worth a line.
+			untrusted.Do(func() {
+				s.log.Warn("X-Forwarded-For ignored: if the peer is your proxy, add it to http.trusted_proxies", "from", peer)
+			})
+		case len(lines) == 0 && r.Header["Forwarded"] != nil && trusted.trust(peer):
+			unsupported.Do(func() {
+				s.log.Warn("Forwarded ignored: make the proxy send X-Forwarded-For", "from", peer)
 			})
 		}
-		return forwarded(r)
+		if !addr.IsValid() {
+			return r.RemoteAddr // No TCP.
+		}
+		return addr.String()
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -266,8 +264,8 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, errors.New("admin.token: use 32 or more letters, digits and punctuation marks, without spaces"))
 	}
 	for _, raw := range c.HTTP.AllowedOrigins {
-		if _, err := parseOrigin(raw); err != nil && raw != "*" {
-			errs = append(errs, fmt.Errorf("http.allowed_origins: %q is not an origin; write https://host, https://host:port, or \"*\" for every origin", raw))
+		if err := CheckOrigin(raw); err != nil {
+			errs = append(errs, fmt.Errorf("http.allowed_origins: %q %w", raw, err))
 		}
 	}
 	for _, raw := range c.HTTP.TrustedProxies {
@@ -283,17 +281,4 @@ func positive[T int | time.Duration](v, otherwise T) T {
 		return otherwise
 	}
 	return v
-}
-
-// parseOrigin returns a web origin in the form in which origins are compared.
-func parseOrigin(raw string) (*url.URL, error) {
-	u, err := url.Parse(strings.ToLower(raw))
-	if err != nil {
-		return nil, err
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
-		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("not an origin")
-	}
-	return u, nil
 }

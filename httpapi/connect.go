@@ -134,36 +134,6 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
-// originAllowed reports whether the page that sent r may use this server: it is our own, or
-// one of http.allowed_origins. A request without Origin is not from a page.
-func (s *Server) originAllowed(r *http.Request) bool {
-	origins := r.Header["Origin"]
-	if len(origins) == 0 {
-		return true
-	}
-	if len(origins) > 1 {
-		return false
-	}
-	for _, allowed := range s.cfg.HTTP.AllowedOrigins {
-		if allowed == "*" {
-			return true
-		}
-	}
-	origin, err := parseOrigin(origins[0])
-	if err != nil {
-		return false
-	}
-	if strings.EqualFold(origin.Host, r.Host) {
-		return true
-	}
-	for _, raw := range s.cfg.HTTP.AllowedOrigins {
-		if allowed, err := parseOrigin(raw); err == nil && allowed.Scheme == origin.Scheme && allowed.Host == origin.Host {
-			return true
-		}
-	}
-	return false
-}
-
 // retryReason tells a client of a server that stops when to come back: each at a time of its own,
 // and the more there are (n), the wider apart.
 func (s *Server) retryReason(n int) string {

@@ -62,7 +62,7 @@ var (
 	errInvalidName     = &apiError{code: "invalid_name", message: "this name cannot be taken; " + nameRule}
 	errInvalidUser     = &apiError{code: codeInvalidUser, message: `"with" is not a user's name; ` + nameRule}
 	errUpgradeRequired = &apiError{code: "upgrade_required", message: "this address speaks WebSocket (version 13): connect with a WebSocket client"}
-	errForeignOrigin   = &apiError{code: "foreign_origin", message: "a page of another site may not do this; its origin can be allowed with http.allowed_origins"}
+	errForeignOrigin   = &apiError{code: "foreign_origin", message: "this chat is not set up for this address; ask the operator"}
 	errNoSession       = &apiError{code: "no_session", message: "you are not signed in, or no longer: choose a name with POST /api/session"}
 	errTokenMissing    = &apiError{code: "no_session", message: "there is no token: send it as the header Authorization: Bearer …, or as the cookie burrow_token"}
 	errOtherName       = &apiError{code: "forbidden", message: "you are signed in with another name: connect with that name, or sign in again"}

@@ -48,6 +48,8 @@ type Server struct {
 	cfg          Config
 	log          *slog.Logger
 	logPublish   *rate.Sometimes // A broker that is down is one line a second, not one a message.
+	logOrigin    *rate.Sometimes // A refused origin is one line a minute.
+	proxies      proxies
 	metrics      *metrics
 	hub          *hub
 	shards       *shards
@@ -110,6 +112,8 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Log.With("part", "edge"),
 		logPublish: &rate.Sometimes{First: 1, Interval: time.Second},
+		logOrigin:  &rate.Sometimes{First: 1, Interval: time.Minute},
+		proxies:    newProxies(cfg.HTTP.TrustedProxies),
 		metrics:    m,
 		hub:        newHub(cfg),
 		raw:        rawConn,
