@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -38,22 +38,23 @@ const (
 // name a stream after its topic, and a stream name cannot hold the dots of ours.
 // The bytes on the wire are those of Watermill's NATSMarshaler.
 type natsDriver struct {
-	cfg      Config
-	log      *slog.Logger
-	server   *embeddedNATS // nil when the server is elsewhere
-	pub, sub *nats.Conn    // readers have their own: a full one does not slow confirms
-	confirms *natsConfirms // of pub
-	pubJS    jetstream.JetStream
-	subJS    jetstream.JetStream
+	cfg     Config
+	log     *slog.Logger
+	server  *embeddedNATS // nil when the server is elsewhere
+	address string        // of the server
+	opts    []nats.Option // of every connection
+	conns   atomic.Pointer[natsConns]
 
-	stopTrim context.CancelFunc // nil before keepTrimmed runs
-	trimming sync.WaitGroup
+	stop    context.Context // ends background work
+	cancel  context.CancelFunc
+	working sync.WaitGroup
 
 	// ensuring holds a token while streams or consumers change, one at a time:
 	// concurrent consumer creations race inside the embedded server (seen in 2.15.2).
 	ensuring chan struct{}
 
 	mu          sync.Mutex
+	away        error                      // why a connection is lost; nil while both are up
 	known       map[string]Delivery        // topics that have their stream
 	consumers   map[string]map[string]bool // of tasks that this process has declared, by topic
 	link        uint64                     // counts the connections of sub, from 1
@@ -66,134 +67,34 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 
 func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
-		cfg: cfg, log: cfg.Log, ensuring: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, address: cfg.NATS.URL, ensuring: make(chan struct{}, 1),
 		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool),
 		link: 1, reconnected: make(chan struct{}),
 	}
-	opts := []nats.Option{
-		nats.Name("burrow " + cfg.TopicPrefix),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
-		nats.Timeout(2 * time.Second),
-		// A write to a stalled link, and one that waits for it, must not outlast a publish.
-		nats.FlusherTimeout(max(cfg.PublishTimeout/2, time.Second)),
-		nats.PingInterval(5 * time.Second),
-		nats.MaxPingsOutstanding(2),
-	}
-	address := cfg.NATS.URL
-	if address == "" {
+	d.stop, d.cancel = context.WithCancel(context.Background())
+	if d.address == "" {
 		server, err := startEmbeddedNATS(cfg)
 		if err != nil {
 			return nil, err
 		}
 		d.server = server
-		opts = append(opts, nats.InProcessServer(server.srv))
 	}
-	if err := d.connect(ctx, address, opts); err != nil {
+	d.opts = d.options()
+	conns, err := d.connect(ctx)
+	if err != nil {
 		_ = d.close()
 		return nil, err
 	}
+	d.conns.Store(conns)
 	if d.server != nil {
 		if err := d.takeBack(ctx, byName); err != nil {
 			_ = d.close()
 			return nil, fmt.Errorf("router: embedded broker: %w", err)
 		}
 	}
-	trimming, stop := context.WithCancel(context.Background())
-	d.stopTrim = stop
-	d.trimming.Go(func() { d.keepTrimmed(trimming) })
+	d.working.Go(d.keepConnected)
+	d.working.Go(func() { d.keepTrimmed(d.stop) })
 	return d, nil
-}
-
-// connect waits for the server up to ConnectTimeout.
-func (d *natsDriver) connect(ctx context.Context, address string, opts []nats.Option) error {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
-	defer cancel()
-	for {
-		err := d.tryConnect(ctx, address, opts)
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, errNATSConfig) {
-			return fmt.Errorf("router: nats at %s: %w", hostOf(address), err)
-		}
-		d.log.Warn("waiting for nats at "+hostOf(address), "error", err)
-		if !sleep(ctx, jitter(time.Second)) {
-			return fmt.Errorf("router: nats at %s did not answer within broker.connect_timeout (%s): %w; start it or correct broker.nats.url", hostOf(address), d.cfg.ConnectTimeout, err)
-		}
-	}
-}
-
-// errNATSConfig marks what waiting does not mend.
-var errNATSConfig = errors.New("server is not set up for Burrow")
-
-func (d *natsDriver) tryConnect(ctx context.Context, address string, opts []nats.Option) (err error) {
-	var pub, sub *nats.Conn
-	defer func() {
-		if err != nil {
-			for _, nc := range []*nats.Conn{pub, sub} {
-				if nc != nil {
-					nc.Close()
-				}
-			}
-		}
-	}()
-	// A publish while the link is down must fail and not be kept by the client.
-	confirms := newNATSConfirms()
-	lost := nats.DisconnectErrHandler(func(*nats.Conn, error) { confirms.lost() })
-	if pub, err = nats.Connect(address, append(opts, nats.ReconnectBufSize(-1), lost)...); err != nil {
-		return err
-	}
-	sub, err = nats.Connect(address, append(opts, nats.ReconnectHandler(func(*nats.Conn) { d.renewed() }))...)
-	if err != nil {
-		return err
-	}
-	if got := pub.MaxPayload(); got < int64(d.cfg.MaxMessageBytes) {
-		return fmt.Errorf("%w: its max_payload is %d, broker.max_message_bytes is %d", errNATSConfig, got, d.cfg.MaxMessageBytes)
-	}
-	if got, need := pub.MaxPayload(), int64(d.cfg.MaxMessageBytes+natsHeaders); got < need {
-		d.log.Warn(fmt.Sprintf("nats counts the headers of a message too, so that the largest are refused: set max_payload of the server to %d, or lower broker.max_message_bytes", need), "max_payload", got, "broker.max_message_bytes", d.cfg.MaxMessageBytes)
-	}
-	if err := confirms.listen(pub); err != nil {
-		return err
-	}
-	pubJS, err := jetstream.New(pub)
-	if err != nil {
-		return err
-	}
-	subJS, err := jetstream.New(sub)
-	if err != nil {
-		return err
-	}
-	probe, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err = subJS.AccountInfo(probe)
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
-		return fmt.Errorf("%w: JetStream is off (start nats-server with -js)", errNATSConfig)
-	}
-	if err != nil {
-		return fmt.Errorf("JetStream: %w", err)
-	}
-	d.pub, d.sub, d.pubJS, d.subJS, d.confirms = pub, sub, pubJS, subJS, confirms
-	return nil
-}
-
-// renewed tells every source of the new link.
-func (d *natsDriver) renewed() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.link++
-	close(d.reconnected)
-	d.reconnected = make(chan struct{})
-}
-
-// currentLink returns the number of the link for readers, and what is closed when the
-// next one takes its place.
-func (d *natsDriver) currentLink() (uint64, chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.link, d.reconnected
 }
 
 // lock waits for its turn to change streams or consumers.
@@ -213,7 +114,7 @@ func (d *natsDriver) features() Features {
 }
 
 func (d *natsDriver) fits(topic string, msg *message.Message) error {
-	if len(msg.Payload)+natsHeaders <= int(d.pub.MaxPayload()) {
+	if len(msg.Payload)+natsHeaders <= int(d.conn().pub.MaxPayload()) {
 		size := 0
 		for key, value := range msg.Metadata {
 			size += len(key) + len(value) + len(": \r\n")
@@ -224,7 +125,7 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 	}
 	out := natsMessage(topic, msg)
 	size := int64(out.Size() - len(out.Subject))
-	if limit := d.pub.MaxPayload(); size > limit {
+	if limit := d.conn().pub.MaxPayload(); size > limit {
 		return fmt.Errorf("%w: %d bytes with its headers, the server's max_payload is %d", ErrTooLarge, size, limit)
 	}
 	return nil
@@ -237,7 +138,7 @@ func (d *natsDriver) refuses(err error) bool {
 	if errors.As(err, &answer) { // not found: somebody else deletes; unavailable: no leader yet
 		return answer.Code != http.StatusNotFound && answer.Code != http.StatusServiceUnavailable
 	}
-	return errors.Is(err, nats.ErrConnectionClosed)
+	return d.stop.Err() != nil && errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // diskErr returns why the embedded server may take nothing more.
@@ -252,23 +153,23 @@ func (d *natsDriver) ping(ctx context.Context) error {
 	if err := d.diskErr(); err != nil {
 		return err
 	}
-	_, err := d.subJS.AccountInfo(ctx)
+	if err := d.linkErr(); err != nil {
+		return err
+	}
+	_, err := d.conn().subJS.AccountInfo(ctx)
 	return err
 }
 
 func (d *natsDriver) close() error {
-	if d.stopTrim != nil {
-		d.stopTrim()
-		d.trimming.Wait()
-	}
-	for _, nc := range []*nats.Conn{d.pub, d.sub} {
-		if nc == nil {
-			continue
+	d.cancel()
+	d.working.Wait()
+	if conns := d.conns.Load(); conns != nil {
+		for _, nc := range []*nats.Conn{conns.pub, conns.sub} {
+			if nc.IsConnected() {
+				_ = nc.FlushTimeout(opTimeout) // the last acks; lost ones only repeat
+			}
+			nc.Close()
 		}
-		if nc.IsConnected() {
-			_ = nc.FlushTimeout(opTimeout) // the last acks; lost ones only repeat
-		}
-		nc.Close()
 	}
 	if d.server != nil {
 		return d.server.stop()
@@ -280,16 +181,28 @@ func (d *natsDriver) close() error {
 // it then sends them in their order, and not to a reader that is just going.
 const natsNakDelay = 50 * time.Millisecond
 
+// Answers to a delivered message. They are published to its reply subject rather than
+// through the message, whose own connection may have been replaced.
+const (
+	natsAcked      = "+ACK"
+	natsInProgress = "+WPI"
+)
+
+func (d *natsDriver) respond(m *nats.Msg, answer string) error {
+	return d.conn().sub.Publish(m.Reply, []byte(answer))
+}
+
 // nak gives a message back. Servers before 2.10 take a reader for present until
 // two seconds after its last request, and would send the message to nobody, so
 // that it came again only after ackWait: there it waits those two seconds.
 func (d *natsDriver) nak(m *nats.Msg) error {
 	var major, minor int
-	_, _ = fmt.Sscanf(d.sub.ConnectedServerVersion(), "%d.%d", &major, &minor)
+	_, _ = fmt.Sscanf(d.conn().sub.ConnectedServerVersion(), "%d.%d", &major, &minor)
+	delay := natsNakDelay
 	if major == 2 && minor < 10 {
-		return m.NakWithDelay(2500 * time.Millisecond)
+		delay = 2500 * time.Millisecond
 	}
-	return m.NakWithDelay(natsNakDelay)
+	return d.respond(m, fmt.Sprintf(`-NAK {"delay": %d}`, delay))
 }
 
 // streamName derives the stream of a topic. A dot, which a stream name cannot hold,
@@ -338,14 +251,14 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 	}
 	defer d.unlock()
 	want := d.streamConfig(topic, delivery)
-	stream, err := d.pubJS.Stream(ctx, want.Name)
+	stream, err := d.conn().pubJS.Stream(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		_, err = d.pubJS.CreateStream(ctx, want)
+		_, err = d.conn().pubJS.CreateStream(ctx, want)
 		if natsCode(err) == natsOverlap && delivery == Event {
 			// All events had one stream once. It holds those of a minute.
-			if d.pubJS.DeleteStream(ctx, strings.TrimSuffix(want.Name, "_"+d.typeName(topic))) == nil {
-				_, err = d.pubJS.CreateStream(ctx, want)
+			if d.conn().pubJS.DeleteStream(ctx, strings.TrimSuffix(want.Name, "_"+d.typeName(topic))) == nil {
+				_, err = d.conn().pubJS.CreateStream(ctx, want)
 			}
 		}
 		switch {
@@ -363,7 +276,7 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 		}
 		if have.MaxBytes != bytes || have.MaxAge != want.MaxAge || !slices.Equal(have.Subjects, want.Subjects) {
 			have.MaxBytes, have.MaxAge, have.Subjects = bytes, want.MaxAge, want.Subjects
-			_, err = d.pubJS.UpdateStream(ctx, have)
+			_, err = d.conn().pubJS.UpdateStream(ctx, have)
 		}
 	}
 	if err != nil {
@@ -377,7 +290,7 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 
 // overlaps tells which stream takes topic already.
 func (d *natsDriver) overlaps(ctx context.Context, topic string, err error) error {
-	name, unknown := d.pubJS.StreamNameBySubject(ctx, topic)
+	name, unknown := d.conn().pubJS.StreamNameBySubject(ctx, topic)
 	if unknown != nil {
 		name = "of the server"
 	}
@@ -421,7 +334,7 @@ func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jet
 		return nil, err
 	}
 	defer d.unlock()
-	consumer, err := d.subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), jetstream.ConsumerConfig{
+	consumer, err := d.conn().subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), jetstream.ConsumerConfig{
 		Durable:       name,
 		FilterSubject: topic,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -444,7 +357,7 @@ func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jets
 		return nil, 0, err
 	}
 	defer d.unlock()
-	stream, err := d.subJS.Stream(ctx, d.streamName(sub.topic, Event))
+	stream, err := d.conn().subJS.Stream(ctx, d.streamName(sub.topic, Event))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -476,21 +389,4 @@ func (d *natsDriver) eventConsumer(ctx context.Context, sub *subscription) (jets
 		InactiveThreshold: natsInactive,
 	})
 	return consumer, start, err
-}
-
-// hostOf returns the host of an address without what is secret in it.
-func hostOf(address string) string {
-	if address == "" {
-		return "embedded server"
-	}
-	var hosts []string
-	for _, one := range strings.Split(address, ",") {
-		if !strings.Contains(one, "://") {
-			one = "nats://" + one
-		}
-		if u, err := url.Parse(strings.TrimSpace(one)); err == nil {
-			hosts = append(hosts, u.Host)
-		}
-	}
-	return strings.Join(hosts, ",")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,6 +87,9 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	return e, nil
 }
 
+// InProcessConn connects a client to the server.
+func (e *embeddedNATS) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+
 func (e *embeddedNATS) stop() error {
 	e.srv.Shutdown()
 	e.srv.WaitForShutdown()
@@ -109,9 +113,9 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, embeddedStart)
 	defer cancel()
 	waited := false
-	names := d.subJS.StreamNames(ctx)
+	names := d.conn().subJS.StreamNames(ctx)
 	for name := range names.Name() {
-		stream, err := d.subJS.Stream(ctx, name)
+		stream, err := d.conn().subJS.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -134,7 +138,7 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 			// server passes over the others.
 			for seq := c.AckFloor.Stream + 1; seq <= c.Delivered.Stream; seq++ {
 				address := fmt.Sprintf("%s%s.%s.1.%d.%d.0.0", natsAck, c.Stream, c.Name, seq, c.AckFloor.Consumer+1)
-				if err := d.sub.Publish(address, []byte("-NAK")); err != nil {
+				if err := d.conn().sub.Publish(address, []byte("-NAK")); err != nil {
 					return err
 				}
 			}

@@ -42,7 +42,7 @@ func TestEventsOfANewNATSStreamComeFromItsBeginning(t *testing.T) {
 	publish(0, 5)
 	read(t, src, 5)
 	_ = src.close(t.Context(), false)
-	if err := d.subJS.DeleteStream(t.Context(), d.streamName(topic, Event)); err != nil {
+	if err := d.conn().subJS.DeleteStream(t.Context(), d.streamName(topic, Event)); err != nil {
 		t.Fatal(err)
 	}
 	// A server that still removes the directory of its last stream fails to make one in it.

@@ -36,7 +36,7 @@ func (d *natsDriver) publishOne(ctx context.Context, delivery Delivery, out *nat
 	for {
 		err := d.ensure(ctx, out.Subject, delivery)
 		if err == nil {
-			err = d.confirms.publish(ctx, out)
+			err = d.conn().confirms.publish(ctx, out)
 		}
 		switch {
 		case err == nil:
@@ -48,7 +48,7 @@ func (d *natsDriver) publishOne(ctx context.Context, delivery Delivery, out *nat
 			if trimmed := d.trim(ctx, out.Subject, 1); trimmed != nil {
 				return errors.Join(err, trimmed)
 			}
-		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting),
+		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrConnectionClosed),
 			errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		default:
 			return err

@@ -43,20 +43,20 @@ func TestOnlyAConfirmOfNATSIsOne(t *testing.T) {
 func TestEveryPublishOnNATSHasOneAnswer(t *testing.T) {
 	t.Parallel()
 	d := openTestDriver(t, testConfig(t, "nats")).(*natsDriver)
-	c := d.confirms
+	c := d.conn().confirms
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	const subject = "nobody.answers"
 	var asked []*nats.Msg
 	var mu sync.Mutex
-	if _, err := d.sub.Subscribe(subject, func(m *nats.Msg) {
+	if _, err := d.conn().sub.Subscribe(subject, func(m *nats.Msg) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, m)
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.sub.Flush(); err != nil {
+	if err := d.conn().sub.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error)
@@ -77,7 +77,7 @@ func TestEveryPublishOnNATSHasOneAnswer(t *testing.T) {
 		}
 	}
 	mu.Unlock()
-	if err := d.sub.Flush(); err != nil {
+	if err := d.conn().sub.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	short, end := context.WithTimeout(ctx, 50*time.Millisecond)

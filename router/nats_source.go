@@ -96,7 +96,7 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 		}
 		s.link.Store(link)
 	}
-	if s.inbox, err = d.sub.Subscribe(d.sub.NewInbox(), s.receive); err != nil {
+	if s.inbox, err = d.conn().sub.Subscribe(d.conn().sub.NewInbox(), s.receive); err != nil {
 		return nil, err
 	}
 	s.inbox.SetClosedHandler(func(string) { close(s.gone) })
@@ -106,7 +106,7 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 
 // created returns when a stream was made.
 func (d *natsDriver) created(ctx context.Context, name string) (time.Time, error) {
-	stream, err := d.subJS.Stream(ctx, name)
+	stream, err := d.conn().subJS.Stream(ctx, name)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("stream %s: %w", name, err)
 	}
@@ -155,7 +155,7 @@ func (s *natsSource) ask(n int) error {
 		return err
 	}
 	s.asked += n
-	return s.drv.sub.PublishRequest(natsNext+s.stream+"."+s.name, s.inbox.Subject, request)
+	return s.drv.conn().sub.PublishRequest(natsNext+s.stream+"."+s.name, s.inbox.Subject, request)
 }
 
 func (s *natsSource) next(ctx context.Context, most int) ([]*delivered, error) {
@@ -179,7 +179,7 @@ func (s *natsSource) save() {
 func (s *natsSource) missed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	stream, err := s.drv.subJS.Stream(ctx, s.stream)
+	stream, err := s.drv.conn().subJS.Stream(ctx, s.stream)
 	if err != nil {
 		return // it is looked at again in a moment
 	}
@@ -336,12 +336,12 @@ func natsDecode(m *nats.Msg) *message.Message {
 
 func (s *natsSource) ack(ctx context.Context, ds []*delivered) error {
 	link, _ := s.drv.currentLink()
-	return s.answer(ctx, messagesOf(ds), s.link.Load() == link, func(m *nats.Msg) error { return m.Ack() })
+	return s.answer(ctx, messagesOf(ds), s.link.Load() == link, func(m *nats.Msg) error { return s.drv.respond(m, natsAcked) })
 }
 
 // extend also notices a stream that was made anew while nothing was read.
 func (s *natsSource) extend(ctx context.Context, ds []*delivered) error {
-	return s.answer(ctx, messagesOf(ds), false, func(m *nats.Msg) error { return m.InProgress() })
+	return s.answer(ctx, messagesOf(ds), false, func(m *nats.Msg) error { return s.drv.respond(m, natsInProgress) })
 }
 
 // release stops reading first, or the server would send the messages back here, and
@@ -355,7 +355,7 @@ func (s *natsSource) release(ctx context.Context, ds []*delivered) error {
 func (s *natsSource) giveBack(ctx context.Context, msgs []*nats.Msg) error {
 	return s.answer(ctx, msgs, false, func(m *nats.Msg) error {
 		if meta, err := m.Metadata(); err == nil && meta.NumDelivered > renewAfter && s.renew(ctx, m, meta) == nil {
-			return m.Ack()
+			return s.drv.respond(m, natsAcked)
 		}
 		return s.drv.nak(m)
 	})
@@ -376,7 +376,7 @@ func (s *natsSource) renew(ctx context.Context, m *nats.Msg, meta *nats.MsgMetad
 	}
 	out.Header.Set(metaOnly, s.sub.group)
 	out.Header.Set(jetstream.MsgIDHeader, m.Subject+" "+s.sub.group+" "+number)
-	return s.drv.confirms.publish(ctx, out)
+	return s.drv.conn().confirms.publish(ctx, out)
 }
 
 // answer does the same with each task. Unless it is sure that the stream is the same
@@ -426,7 +426,7 @@ func sequenceOf(m *nats.Msg) uint64 {
 // stop ends the reading and returns the tasks that were read ahead, in order.
 func (s *natsSource) stop(ctx context.Context) (ahead []*nats.Msg) {
 	s.stops.Do(func() {
-		if s.sub.delivery == Event || !s.drv.sub.IsConnected() || s.inbox.Drain() != nil {
+		if s.sub.delivery == Event || !s.drv.conn().sub.IsConnected() || s.inbox.Drain() != nil {
 			_ = s.inbox.Unsubscribe() // fails when it has ended already
 			return
 		}
@@ -454,14 +454,14 @@ func (s *natsSource) close(ctx context.Context, forget bool) error {
 		return s.giveBack(ctx, s.stop(ctx)) // else they come again only after ackWait
 	}
 	s.stop(ctx)
-	if !forget && !s.drv.sub.IsConnected() {
+	if !forget && !s.drv.conn().sub.IsConnected() {
 		return nil // gone by itself after natsInactive
 	}
 	if err := s.drv.lock(ctx); err != nil {
 		return err
 	}
 	defer s.drv.unlock()
-	err := s.drv.subJS.DeleteConsumer(ctx, s.stream, s.name)
+	err := s.drv.conn().subJS.DeleteConsumer(ctx, s.stream, s.name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

@@ -63,7 +63,7 @@ func TestEmptyNATSMessagesWithAStatusDoNotEndTheReading(t *testing.T) {
 				m := nats.NewMsg(topic)
 				m.Header.Set("Status", status)
 				m.Header.Set("Description", "Consumer Deleted")
-				if _, err := d.pubJS.PublishMsg(t.Context(), m); err != nil {
+				if _, err := d.conn().pubJS.PublishMsg(t.Context(), m); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -171,7 +171,7 @@ func TestAgedNATSEventsAreMissedOnlyByThoseWhoDidNotSeeThem(t *testing.T) {
 		}
 		age := func(topic string) {
 			t.Helper()
-			stream, err := d.subJS.Stream(t.Context(), d.streamName(topic, Event))
+			stream, err := d.conn().subJS.Stream(t.Context(), d.streamName(topic, Event))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -275,7 +275,7 @@ func testNewNATSStream(t *testing.T, cfg Config, told bool) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.subJS.DeleteStream(t.Context(), d.streamName(topic, Task)); err != nil {
+	if err := d.conn().subJS.DeleteStream(t.Context(), d.streamName(topic, Task)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*natsHeartbeat)
@@ -383,7 +383,7 @@ func TestNATSRefusesACallWithAMessageThatIsTooLargeWithItsHeaders(t *testing.T) 
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
 	d := r.drv.(*natsDriver)
-	if _, err := d.subJS.Stream(t.Context(), d.streamName(Topic(cfg.TopicPrefix, over), Event)); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := d.conn().subJS.Stream(t.Context(), d.streamName(Topic(cfg.TopicPrefix, over), Event)); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("got %v: something of the call was sent", err)
 	}
 	over.Content = over.Content[1000:]
@@ -402,7 +402,7 @@ func TestNATSStreamsOfOtherSettingsAreTakenOver(t *testing.T) {
 		old := d.streamConfig(topic, Task)
 		old.MaxAge = time.Hour
 		old.MaxBytes = 8 << 20
-		if _, err := d.pubJS.CreateStream(t.Context(), old); err != nil {
+		if _, err := d.conn().pubJS.CreateStream(t.Context(), old); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.publish(t.Context(), topic, Task, []*message.Message{message.NewMessage("one", make([]byte, 512<<10))}); err != nil {
@@ -410,7 +410,7 @@ func TestNATSStreamsOfOtherSettingsAreTakenOver(t *testing.T) {
 		}
 		info := func() *jetstream.StreamInfo {
 			t.Helper()
-			stream, err := d.subJS.Stream(t.Context(), d.streamName(topic, Task))
+			stream, err := d.conn().subJS.Stream(t.Context(), d.streamName(topic, Task))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,7 +421,7 @@ func TestNATSStreamsOfOtherSettingsAreTakenOver(t *testing.T) {
 		}
 		all := d.streamConfig(cfg.TopicPrefix+".chat.One", Event)
 		all.Name, all.Subjects = strings.ToUpper(cfg.TopicPrefix)+"_EVENTS", append(all.Subjects, cfg.TopicPrefix+".chat.Two")
-		if _, err := d.pubJS.CreateStream(t.Context(), all); err != nil {
+		if _, err := d.conn().pubJS.CreateStream(t.Context(), all); err != nil {
 			t.Fatal(err)
 		}
 		for _, event := range all.Subjects {
@@ -475,7 +475,7 @@ func TestTheTasksOfTheLastProcessComeAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitFor(t, "the server has the acks", func() bool {
-				c, err := d.subJS.Consumer(t.Context(), d.streamName(topic, Task), src.(*natsSource).name)
+				c, err := d.conn().subJS.Consumer(t.Context(), d.streamName(topic, Task), src.(*natsSource).name)
 				return err == nil && c.CachedInfo().NumAckPending == 12
 			})
 			if err := d.close(); err != nil { // with nothing given back, as if it was killed

@@ -47,7 +47,7 @@ func (d *natsDriver) keepTrimmed(ctx context.Context) {
 func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	stream, err := d.pubJS.Stream(ctx, d.streamName(topic, Task))
+	stream, err := d.conn().pubJS.Stream(ctx, d.streamName(topic, Task))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	} else if err != nil {

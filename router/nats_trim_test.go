@@ -45,7 +45,7 @@ func TestHandledTasksMakeRoomAndWaitingOnesStay(t *testing.T) {
 			}
 			got.eachOnce(t, n)
 			topic := Topic(cfg.TopicPrefix, &tasks.ArchiveMessage{})
-			stream, err := d.pubJS.Stream(t.Context(), d.streamName(topic, Task))
+			stream, err := d.conn().pubJS.Stream(t.Context(), d.streamName(topic, Task))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +59,7 @@ func TestHandledTasksMakeRoomAndWaitingOnesStay(t *testing.T) {
 			if err := d.trim(t.Context(), waiting, 1); err != nil {
 				t.Fatal(err)
 			}
-			other, err := d.pubJS.Stream(t.Context(), d.streamName(waiting, Task))
+			other, err := d.conn().pubJS.Stream(t.Context(), d.streamName(waiting, Task))
 			if err != nil || other.CachedInfo().State.Msgs != 1 {
 				t.Errorf("the task without a function: %v, want it to wait", err)
 			}

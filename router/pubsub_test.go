@@ -77,10 +77,10 @@ func cleanNATS(t *testing.T, cfg Config) {
 			return
 		}
 		d := drv.(*natsDriver)
-		names := d.pubJS.StreamNames(context.Background())
+		names := d.conn().pubJS.StreamNames(context.Background())
 		for name := range names.Name() {
 			if strings.HasPrefix(name, strings.ToUpper(cfg.TopicPrefix)+"_") {
-				_ = d.pubJS.DeleteStream(context.Background(), name) // another test may wipe it too
+				_ = d.conn().pubJS.DeleteStream(context.Background(), name) // another test may wipe it too
 			}
 		}
 		_ = d.close()

@@ -42,17 +42,17 @@ func trimmers(t *testing.T, test func(t *testing.T, b trimmer, topic string)) {
 				driver: d,
 				trim:   func(ctx context.Context, topic string) error { return d.trim(ctx, topic, 1) },
 				lose: func(ctx context.Context, topic, group string) error {
-					return d.subJS.DeleteConsumer(ctx, d.streamName(topic, Task), d.consumerName(topic, group))
+					return d.conn().subJS.DeleteConsumer(ctx, d.streamName(topic, Task), d.consumerName(topic, group))
 				},
 				tasks: func(ctx context.Context, topic string) (int64, error) {
-					s, err := d.subJS.Stream(ctx, d.streamName(topic, Task))
+					s, err := d.conn().subJS.Stream(ctx, d.streamName(topic, Task))
 					if err != nil {
 						return 0, err
 					}
 					return int64(s.CachedInfo().State.Msgs), nil
 				},
 				pending: func(ctx context.Context, topic, group string) (int64, error) {
-					c, err := d.subJS.Consumer(ctx, d.streamName(topic, Task), d.consumerName(topic, group))
+					c, err := d.conn().subJS.Consumer(ctx, d.streamName(topic, Task), d.consumerName(topic, group))
 					if err != nil {
 						return 0, err
 					}

@@ -42,6 +42,8 @@ type Server struct {
 	port  int
 	dir   string // data is in there, and nothing else that a restart needs
 	start func() *exec.Cmd
+	// configure writes the configuration file with text at its end; NATS only.
+	configure func(text string)
 
 	out     tail // of all its processes
 	mu      sync.Mutex
@@ -193,6 +195,17 @@ func (s *Server) Resume() {
 	s.signal(syscall.SIGCONT)
 }
 
+// Reload replaces the configuration of a NATS server, but for its address and its
+// store, and makes the server load it (SIGHUP).
+func (s *Server) Reload(config string) {
+	s.t.Helper()
+	s.configure(config)
+	s.signal(syscall.SIGHUP)
+}
+
+// Output returns the last output of the broker.
+func (s *Server) Output() string { return s.out.String() }
+
 func (s *Server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -218,10 +231,14 @@ func (s *Server) nats(args []string) {
 	s.t.Helper()
 	program := find(s.t, "nats-server")
 	config := filepath.Join(tempDir(s.t), "nats.conf")
-	text := fmt.Sprintf("listen: %q\nmax_payload: 2MB\njetstream { store_dir: %q }\n", s.Addr(), s.dir)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
+	s.configure = func(text string) {
+		s.t.Helper()
+		text = fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\n", s.Addr(), s.dir) + text
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
 	}
+	s.configure("max_payload: 2MB\n")
 	args = append([]string{"-c", config}, args...)
 	s.start = func() *exec.Cmd { return exec.Command(program, args...) }
 }
