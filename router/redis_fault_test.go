@@ -95,6 +95,11 @@ func (s *sink) missing(want []string) (n int) {
 
 func (s *sink) expect(t *testing.T, want []string) {
 	t.Helper()
+	t.Cleanup(func() {
+		if n := s.missing(want); n > 0 {
+			t.Logf("%d of %d did not come", n, len(want))
+		}
+	})
 	waitFor(t, "every confirmed message has come", func() bool { return s.missing(want) == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()

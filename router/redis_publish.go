@@ -122,23 +122,32 @@ func redisSend(rdb *redis.Client, posts []*redisPost) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	_, _ = pipe.Exec(ctx) // each command has its own answer
+	_, refused := pipe.Exec(ctx)
 	for _, p := range posts {
 		p.unsent = true
 		for _, cmd := range p.cmds {
-			if err := cmd.Err(); p.err == nil {
+			err := cmd.Err()
+			// The library leaves a command without an error when the server refused the
+			// new connection for it (WRONGPASS, LOADING). A stored entry has an id.
+			if err == nil && cmd.Val() == "" {
+				err = errors.Join(errRedisNoConn, refused)
+			}
+			if p.err == nil {
 				p.err = err
 			}
-			p.unsent = p.unsent && redisUnsent(cmd.Err())
+			p.unsent = p.unsent && redisUnsent(err)
 		}
 		close(p.done)
 	}
 }
 
+// errRedisNoConn marks commands that were not sent: the server refused the connection.
+var errRedisNoConn = errors.New("redis refused the connection")
+
 // redisUnsent tells if err proves that the server did not carry out the command.
 func redisUnsent(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" || redisStarting(err)
+	return ok && op.Op == "dial" || errors.Is(err, errRedisNoConn) || redisStarting(err)
 }
 
 // redisStarting tells if the server answered that it is not there yet.
