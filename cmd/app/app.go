@@ -30,6 +30,9 @@ var functionNames = []string{"broadcast", "presence", "archive", deadLetters}
 // deadLetters is the function whose own failures make no dead letters.
 const deadLetters = "dead-letters"
 
+// checkTimeout bounds a check, beside the wait for the broker.
+const checkTimeout = 10 * time.Second
+
 // node is one running Burrow: the system on one screen.
 type node struct {
 	cfg    *config.Config
@@ -41,52 +44,52 @@ type node struct {
 	outbox *dlq.Outbox       // sends what they want replayed
 	online *presence.Tracker // nil without the edge
 	edge   *httpapi.Server   // nil with -edge=false
-	spoke  bool              // other nodes may know of this one
+	parts  *parts            // of these, what is open or runs
 }
 
-// newNode opens the store, connects to the broker and takes the address. Nothing
-// runs yet. After an error nothing is left open.
-func newNode(ctx context.Context, cfg *config.Config, opts options, log *slog.Logger) (_ *node, err error) {
-	n := &node{cfg: cfg, opts: opts, log: log}
-	defer func() {
-		if err != nil {
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Timeout)
-			defer cancel()
-			_ = n.stop(stop) // the first error is the one to tell
-		}
-	}()
+func newNode(cfg *config.Config, opts options, log *slog.Logger) *node {
+	return &node{cfg: cfg, opts: opts, log: log, parts: newParts(opts.part)}
+}
+
+// open opens the store, connects to the broker and takes the address. Nothing runs
+// yet. What was opened is among the parts, also after an error.
+func (n *node) open(ctx context.Context) (err error) {
+	cfg, log := n.cfg, n.log
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	storeCfg := cfg.Store
 	storeCfg.DataDir, storeCfg.Log, storeCfg.Metrics = cfg.DataDir, log, metrics
 	if n.store, err = store.Open(ctx, storeCfg); err != nil {
-		return nil, err
+		return err
 	}
+	n.parts.add("store", nil, func(context.Context) error { return n.store.Close() })
 
 	routerCfg := cfg.Broker
 	routerCfg.DataDir, routerCfg.Log, routerCfg.Metrics = cfg.DataDir, log, metrics
-	routerCfg.Functions, routerCfg.Memory = opts.functions, opts.memory
+	routerCfg.Functions, routerCfg.Memory = n.opts.functions, n.opts.memory
 	routerCfg.Function = cfg.Functions.ByName()
 	routerCfg.Route, routerCfg.DeadLetter, routerCfg.OnGap = handlers.Route, n.deadLetter, n.gap
 	if n.router, err = router.New(ctx, routerCfg); err != nil {
-		return nil, err
+		return err
 	}
+	n.parts.add("broker", nil, func(context.Context) error { return n.router.Close() })
 	types, err := dlq.NewTypes(cfg.Broker.TopicPrefix)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.desk = &dlq.Desk{Store: n.store, Types: types, Log: log, Kick: func() { n.outbox.Kick() }}
-	if opts.edge {
-		if err = n.newEdge(metrics); err != nil {
-			return nil, err
+	if n.opts.edge {
+		if err := n.newEdge(metrics); err != nil {
+			return err
 		}
+		n.parts.add("address", nil, n.edge.Shutdown)
 	}
-	if err = n.handle(); err != nil {
-		return nil, err
+	if err := n.handle(); err != nil {
+		return err
 	}
 	n.outbox = dlq.NewOutbox(n.store, replays{n.router}, n.router.Functions(), nodeName(), log)
-	return n, nil
+	return nil
 }
 
 func (n *node) newEdge(metrics *prometheus.Registry) error {
@@ -169,54 +172,56 @@ func (n *node) handle() error {
 	)
 }
 
-// run works until ctx ends, then stops from the outside in. It returns nil after
-// an orderly stop.
-func (n *node) run(ctx context.Context) error {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a signal asks us to stop, not to drop work
+// serve starts the node, works until ctx ends or a part fails, and stops what was
+// started. It returns nil after a graceful shutdown.
+func (n *node) serve(ctx context.Context) error {
+	announced := make(chan struct{})
+	silence := context.AfterFunc(ctx, func() {
+		n.log.Info("stopping; a second signal ends it at once")
+		close(announced)
+	})
+	defer func() {
+		if !silence() {
+			<-announced // what the caller logs is the last line
+		}
+	}()
+	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 4) // one for each part
-	running := 0
-	start := func(part func(context.Context) error) {
-		running++
-		go func() { failed <- part(work) }()
-	}
-
-	start(n.router.Run)
-	err := n.started(ctx, failed, start)
-	if err == nil {
+	defer context.AfterFunc(n.parts.failed, cancel)()
+	err, returned := await(starting, n.cfg.Shutdown.Timeout, launch(func() error { return n.start(starting) }))
+	switch {
+	case !returned:
+		err = errors.New("the start did not stop within shutdown.timeout")
+	case err == nil:
 		select {
 		case <-ctx.Done():
-			n.log.Info("stopping; a second signal ends it at once")
-		case err = <-failed:
-			running--
+		case <-n.parts.failed.Done():
 		}
+	case ctx.Err() != nil: // it failed because it had to end
+		n.log.Info("stopped while starting", "waiting_for", err)
+		err = nil
+	case n.parts.failed.Err() != nil: // the same, and the part has the reason
+		err = nil
 	}
-	stop, cancelStop := context.WithTimeout(work, n.cfg.Shutdown.Timeout)
-	defer cancelStop()
-	err = errors.Join(err, n.stop(stop))
-	cancel()
-	for range running {
-		if e := <-failed; e != nil && !errors.Is(e, context.Canceled) {
-			err = errors.Join(err, e)
-		}
-	}
-	if err == nil {
-		n.log.Info("stopped")
-	}
-	return err
+	stop, end := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.Shutdown.Timeout)
+	defer end()
+	return errors.Join(err, n.parts.stop(stop))
 }
 
-// started brings the node up in order: functions first, then what it missed, then
-// the door.
-func (n *node) started(ctx context.Context, failed <-chan error, start func(func(context.Context) error)) error {
+// start brings the node up in order: functions first, then what it missed, then
+// the door. They stop in reverse order: sessions, presence, replays, functions, broker,
+// store.
+func (n *node) start(ctx context.Context) error {
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	n.parts.add("functions", n.router.Run, n.router.Drain)
 	select {
 	case <-n.router.Running():
-	case err := <-failed:
-		return errors.Join(errors.New("the functions did not start"), err)
 	case <-ctx.Done():
-		return nil
+		return ctx.Err()
 	}
-	start(n.outbox.Run)
+	n.parts.add("replays", n.outbox.Run, n.outbox.Shutdown)
 	f := n.router.Features()
 	log := n.log.With("broker", n.cfg.Broker.Driver, "durable", f.Durable, "shared", f.Shared)
 	if n.edge == nil {
@@ -225,14 +230,10 @@ func (n *node) started(ctx context.Context, failed <-chan error, start func(func
 		return nil
 	}
 	if err := n.edge.Seed(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return fmt.Errorf("read the latest messages: %w", err)
 	}
-	n.spoke = true
-	start(n.online.Run)
-	start(n.edge.Run)
+	n.parts.add("presence", n.online.Run, n.online.Shutdown)
+	n.parts.add("edge", n.edge.Run, n.edge.Shutdown)
 	log.Info("burrow is open", "addr", n.edge.Addr(), "page", pageURL(n.edge.Addr()))
 	n.tell(n.edge.Addr())
 	return nil
@@ -244,36 +245,22 @@ func (n *node) tell(addr string) {
 	}
 }
 
-// check asks every part if it works.
+// check opens every part, asks if it works, and closes it again.
 func (n *node) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Broker.ConnectTimeout+checkTimeout)
 	defer cancel()
-	return errors.Join(n.store.Ping(ctx), n.router.Ping(ctx))
-}
-
-// stop ends the parts from the outside in: sessions, presence, replays, functions, the
-// store that they write to, the broker. What is nil was never started.
-func (n *node) stop(ctx context.Context) error {
-	var errs []error
-	if n.edge != nil {
-		errs = append(errs, n.edge.Shutdown(ctx))
+	err, returned := await(ctx, stopGrace, launch(func() error {
+		if err := n.open(ctx); err != nil {
+			return err
+		}
+		return errors.Join(n.store.Ping(ctx), n.router.Ping(ctx))
+	}))
+	if !returned {
+		err = errors.New("the check did not end within broker.connect_timeout and " + checkTimeout.String())
 	}
-	if n.spoke {
-		errs = append(errs, n.online.Shutdown(ctx))
-	}
-	if n.outbox != nil {
-		errs = append(errs, n.outbox.Shutdown(ctx))
-	}
-	if n.router != nil {
-		errs = append(errs, n.router.Drain(ctx))
-	}
-	if n.store != nil {
-		errs = append(errs, n.store.Close())
-	}
-	if n.router != nil {
-		errs = append(errs, n.router.Close())
-	}
-	return errors.Join(errs...)
+	stop, end := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.Shutdown.Timeout)
+	defer end()
+	return errors.Join(err, n.parts.stop(stop))
 }
 
 // deadLetter sends what a function gave up on to the function that keeps it: a

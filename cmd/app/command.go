@@ -28,6 +28,8 @@ type options struct {
 	// started, if set, is told the address of the edge ("" without one) once the
 	// node is ready.
 	started func(addr string)
+	// part, if set, replaces parts of the node in a test.
+	part func(part) part
 	// handle, if set, adds functions of a test.
 	handle func(*router.Router) error
 }

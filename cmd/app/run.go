@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,18 +33,11 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 	if opts.check {
 		return check(ctx, cfg, opts, log, stdout)
 	}
-	node, err := newNode(ctx, cfg, opts, log)
-	if err != nil && ctx.Err() != nil {
-		log.Info("stopped while it was starting") // whatever it was waiting for
-		return exitOK
-	}
-	if err == nil {
-		err = node.run(ctx)
-	}
-	if err != nil {
+	if err := newNode(cfg, opts, log).serve(ctx); err != nil {
 		log.Error(err.Error())
 		return exitFailed
 	}
+	log.Info("stopped")
 	return exitOK
 }
 
@@ -70,14 +62,7 @@ func version() string {
 
 // check starts nothing that others could see, and says what works.
 func check(ctx context.Context, cfg *config.Config, opts options, log *slog.Logger, stdout io.Writer) int {
-	node, err := newNode(ctx, cfg, opts, log)
-	if err != nil {
-		log.Error(err.Error())
-		return exitFailed
-	}
-	err = node.check(ctx)
-	err = errors.Join(err, node.stop(ctx))
-	if err != nil {
+	if err := newNode(cfg, opts, log).check(ctx); err != nil {
 		log.Error(err.Error())
 		return exitFailed
 	}
