@@ -52,7 +52,6 @@ type commandLine struct {
 
 // execute parses args and runs one command. Unknown words exit with 2, before anything starts.
 func (c *commandLine) execute(ctx context.Context, args []string) int {
-	cobra.MousetrapHelpText = "" // Windows: a double click starts Burrow.
 	root := c.root()
 	root.SetArgs(normalise(root, args))
 	if cmd, err := root.ExecuteContextC(ctx); err != nil {
