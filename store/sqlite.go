@@ -40,8 +40,13 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 	}
 	s.path = path
 	if cfg.MustExist {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no database %s: is this the directory, the configuration and the environment that Burrow runs with?", path)
+		if err := view(ctx, path, func(r *ReadOnly) error {
+			if r.schema < r.newest {
+				return s.tooOld(r.schema, r.newest)
+			}
+			return nil
+		}); err != nil {
+			return err
 		}
 	}
 	if s.file, err = createFile(path); err != nil {

@@ -70,8 +70,8 @@ type Config struct {
 	// Append refuses them with ErrPrivate. What was stored earlier stays.
 	ArchivePrivate bool `toml:"archive_private"`
 
-	// MustExist makes Open fail where there is no database yet, instead of making
-	// one: for programs that only look after what others wrote.
+	// MustExist makes Open fail without a database of the newest schema, instead of
+	// creating or migrating one: for commands beside a node.
 	MustExist bool `toml:"-"`
 	// DataDir is where the default database is. Default "data".
 	DataDir string `toml:"-"`
@@ -105,6 +105,7 @@ type Store struct {
 	path           string
 	file           os.FileInfo // the database file as it was opened
 	archivePrivate bool
+	mustExist      bool
 	log            *slog.Logger
 	metrics        *metrics
 	now            func() time.Time
@@ -155,6 +156,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		archivePrivate: cfg.ArchivePrivate,
+		mustExist:      cfg.MustExist,
 		log:            cfg.Log,
 		now:            time.Now,
 		queue:          make(chan *pending, appendQueue),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,23 +144,41 @@ func (c *dlqCommand) execute(ctx context.Context, environ []string) int {
 	log := newLogger(cfg.Log, c.stderr)
 	storeCfg := cfg.Store
 	storeCfg.DataDir, storeCfg.Log, storeCfg.MustExist = cfg.DataDir, log, true
-	kept, err := store.Open(ctx, storeCfg)
-	if err != nil {
-		log.Error(err.Error())
-		return exitFailed
-	}
 	types, err := dlq.NewTypes(cfg.Broker.TopicPrefix)
 	if err == nil {
-		c.desk = &dlq.Desk{Store: kept, Types: types, Log: log}
-		err = c.run(ctx)
+		err = c.open(ctx, storeCfg, &dlq.Desk{Types: types, Log: log})
 	}
-	if err = errors.Join(err, kept.Close()); err != nil {
+	if err != nil {
 		if !errors.Is(err, errNotAll) {
 			log.Error(dlq.Inert(err.Error()))
 		}
 		return exitFailed
 	}
 	return exitOK
+}
+
+// open gives the command its store: list and show one that they cannot change.
+func (c *dlqCommand) open(ctx context.Context, cfg store.Config, desk *dlq.Desk) error {
+	c.desk = desk
+	if c.name != "list" && c.name != "show" {
+		kept, err := store.Open(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		desk.Store = kept
+		return errors.Join(c.run(ctx), kept.Close())
+	}
+	stdout := c.stdout
+	var out bytes.Buffer
+	if err := store.View(ctx, cfg, func(kept *store.ReadOnly) error {
+		out.Reset() // it may run twice
+		c.stdout, desk.Store = &out, kept
+		return c.run(ctx)
+	}); err != nil {
+		return err
+	}
+	_, err := stdout.Write(out.Bytes())
+	return err
 }
 
 // errNotAll ends a command that has said by itself what did not work.

@@ -1,0 +1,20 @@
+//go:build !unix
+
+package writable
+
+import (
+	"io/fs"
+	"os"
+)
+
+// access knows only the read-only attribute here.
+func access(path string, dir bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !dir && info.Mode().Perm()&0o200 == 0 {
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrPermission}
+	}
+	return nil
+}
