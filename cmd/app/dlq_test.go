@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +17,7 @@ import (
 	"burrow/gen/tasks"
 	"burrow/handlers"
 	"burrow/router"
+	"burrow/store/storetest"
 )
 
 // broken is two functions on each of two topics, of which one fails for as long as
@@ -210,4 +215,53 @@ func TestReplayRunsOnlyTheFunctionThatFailed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDLQ_EarlierSchema runs the commands on an installation of an earlier version, also while it runs in
+// another process: reading commands read, writing commands refuse, and no byte changes.
+func TestDLQ_EarlierSchema(t *testing.T) {
+	in := install(t, memory)
+	db := storetest.Database(t, filepath.Join(in.dir, "archive.db"), 5)
+	if _, err := db.Exec(`INSERT INTO dead_letters (message_id, function, topic, error, attempts, payload, failed_at)
+		VALUES ('m', 'print', 'topic', 'no paper', 5, x'01', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"running", "stopped"} {
+		if state == "stopped" {
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := storetest.Files(t, in.dir)
+		for line, says := range map[string]string{"dlq list": "no paper", "dlq show 1": "no paper", "dlq list -json -all": "no paper"} {
+			code, out, log := in.process(t, strings.Fields(line)...)
+			if code != exitOK || !strings.Contains(out, says) || log != "" {
+				t.Errorf("%s, burrow %s: got %d, %q and %q", state, line, code, out, log)
+			}
+		}
+		for _, line := range []string{"dlq drop 1", "dlq replay 1", "dlq replay -all"} {
+			code, out, log := in.process(t, strings.Fields(line)...)
+			if code != exitFailed || out != "" || !strings.Contains(log, "has schema 5, and this command needs schema 6") {
+				t.Errorf("%s, burrow %s: got %d, %q and %q", state, line, code, out, log)
+			}
+		}
+		if !maps.Equal(before, storetest.Files(t, in.dir)) {
+			t.Errorf("%s: files changed", state)
+		}
+	}
+}
+
+// process runs the program in a process that ends by itself.
+func (in *installation) process(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(append(os.Environ(), in.env...), runMain+"=1")
+	var out, log strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &log
+	if err := cmd.Run(); cmd.ProcessState == nil || ctx.Err() != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), log.String()
 }
