@@ -87,7 +87,7 @@ func (d *amqpDriver) spare() int { return amqpSpare }
 
 func (d *amqpDriver) refuses(err error) bool {
 	switch amqpCode(err) {
-	case amqp.AccessRefused, amqp.NotAllowed, amqp.PreconditionFailed:
+	case amqp.AccessRefused, amqp.NotAllowed, amqp.PreconditionFailed, amqp.ResourceLocked, amqp.NotImplemented:
 		return true
 	}
 	return errors.Is(err, errAMQPClosed)
@@ -208,20 +208,20 @@ func (l *amqpLink) connect(ctx context.Context, timeout time.Duration) (*amqpCon
 			// RabbitMQ cuts the connection without a word when it does not know the
 			// user, and so does one that is just going down: ask twice.
 			if refused++; refused == 2 {
-				return nil, fmt.Errorf("router: rabbitmq at %s does not let user %q into vhost %q: %w; correct broker.amqp.url", l.address, l.uri.Username, l.uri.Vhost, err)
+				return nil, fmt.Errorf("router: rabbitmq at %s refuses user %q in vhost %q: %w; %s", l.address, l.uri.Username, l.uri.Vhost, err, amqpLoginFix(err, l.uri))
 			}
 		} else {
 			refused = 0
 			if time.Since(said) >= amqpSayWaiting {
 				said = time.Now()
-				l.log.Warn("waiting for rabbitmq at "+l.address, "error", err)
+				l.log.Warn("waiting for rabbitmq at "+l.address, "error", err, "fix", dialFix(err, "broker.amqp.url"))
 			}
 		}
 		if !sleep(ctx, jitter(wait)) {
 			if l.cause != nil {
 				err = l.cause
 			}
-			return nil, fmt.Errorf("router: rabbitmq at %s did not answer within broker.connect_timeout (%s): %w; start it or correct broker.amqp.url", l.address, timeout, err)
+			return nil, fmt.Errorf("router: rabbitmq at %s did not answer within broker.connect_timeout (%s): %w; %s", l.address, timeout, err, dialFix(err, "broker.amqp.url"))
 		}
 		wait = min(wait*3/2, amqpRedialMax)
 	}

@@ -23,7 +23,7 @@ var (
 	// errAMQPUnroutable: RabbitMQ gave the message back, no queue is there for it.
 	errAMQPUnroutable = errors.New("rabbitmq has no queue for the message")
 	// errAMQPNacked: RabbitMQ could not store the message.
-	errAMQPNacked = errors.New("rabbitmq could not store the message")
+	errAMQPNacked = errors.New("rabbitmq refused the message: a queue of its topic is full (max-length or max-length-bytes of a policy; raise or remove it, or start the functions), or too few replicas of it are online")
 )
 
 // amqpLost says that a channel or its connection went. Whether the message was

@@ -102,18 +102,6 @@ func amqpDeclareTopic(ch *amqp.Channel, topic string, delivery Delivery) error {
 	return nil
 }
 
-// amqpExplain adds to err what a person can do.
-func amqpExplain(what string, err error) error {
-	switch amqpCode(err) {
-	case amqp.PreconditionFailed:
-		return fmt.Errorf("%s is on RabbitMQ with other settings: %w; delete it there or choose another broker.topic_prefix", what, err)
-	case amqp.AccessRefused:
-		return fmt.Errorf("%s: the user in broker.amqp.url needs the permissions configure, write and read: %w", what, err)
-	default:
-		return fmt.Errorf("%s: %w", what, err)
-	}
-}
-
 // amqpMissing tells if there is no such exchange.
 func amqpMissing(conn *amqpConn, exchange string) (bool, error) {
 	ch, err := conn.Channel()

@@ -48,6 +48,7 @@ type redisDriver struct {
 	mu       sync.Mutex
 	topics   map[string]*redisTopic // tasks seen by this process
 	warnOnce sync.Once
+	warned   map[string]string // unsafe settings of the server that were logged; of the goroutine that checks
 }
 
 // redisLimits are the bounds that tests make smaller.
@@ -89,14 +90,14 @@ func newRedisDriver(ctx context.Context, cfg Config) (driver, error) {
 		log: cfg.Log, rdb: redis.NewClient(opts), readers: redis.NewClient(&blocking),
 		name:   fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8])),
 		limits: redisLimits{ackWait: ackWait, taskLength: redisTaskLength, goneAfter: redisGoneAfter},
-		topics: make(map[string]*redisTopic),
+		topics: make(map[string]*redisTopic), warned: make(map[string]string),
 	}
 	background, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
 	if err := d.connect(ctx, opts.Addr, cfg.ConnectTimeout); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.checkServer(ctx)
+	d.checkSettings(ctx)
 	d.tidying.Go(func() { d.keepTidy(background) })
 	return d, nil
 }
@@ -111,24 +112,12 @@ func (d *redisDriver) connect(ctx context.Context, addr string, timeout time.Dur
 			return nil
 		}
 		if d.refuses(err) {
-			return fmt.Errorf("router: redis at %s refuses: %w; correct broker.redis.url", addr, err)
+			return fmt.Errorf("router: redis at %s refuses: %w; %s", addr, err, redisFix(err))
 		}
-		d.log.Warn("waiting for redis at "+addr, "error", err)
+		d.log.Warn("waiting for redis at "+addr, "error", err, "fix", redisFix(err))
 		if !sleep(ctx, min(jitter(wait), 2*time.Second)) {
-			return fmt.Errorf("router: redis at %s did not answer within broker.connect_timeout (%s): %w; start it or correct broker.redis.url", addr, timeout, err)
+			return fmt.Errorf("router: redis at %s did not answer within broker.connect_timeout (%s): %w; %s", addr, timeout, err, redisFix(err))
 		}
-	}
-}
-
-// checkServer warns of settings that lose messages. Not every server tells them.
-func (d *redisDriver) checkServer(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	if got, err := d.rdb.ConfigGet(ctx, "appendonly").Result(); err == nil && got["appendonly"] == "no" {
-		d.log.Warn("redis keeps no append-only file: tasks are lost when it stops; set appendonly yes")
-	}
-	if got, err := d.rdb.ConfigGet(ctx, "maxmemory-policy").Result(); err == nil && got["maxmemory-policy"] != "" && got["maxmemory-policy"] != "noeviction" {
-		d.log.Warn("redis may evict tasks when its memory is full; set maxmemory-policy noeviction", "maxmemory-policy", got["maxmemory-policy"])
 	}
 }
 
@@ -140,7 +129,7 @@ func (d *redisDriver) spare() int { return taskSpare }
 
 func (d *redisDriver) refuses(err error) bool {
 	_, answered := errors.AsType[redis.Error](err)
-	return answered && !redisStarting(err)
+	return answered && !redisTemporary(err)
 }
 
 func (d *redisDriver) ping(ctx context.Context) error { return d.rdb.Ping(ctx).Err() }
@@ -206,7 +195,7 @@ func (d *redisDriver) declare(ctx context.Context, topic string, delivery Delive
 	// From the first entry on: tasks published before their first worker count.
 	err := d.rdb.XGroupCreateMkStream(ctx, topic, group, "0").Err()
 	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
-		return fmt.Errorf("group %s: %w", group, err)
+		return advised(fmt.Errorf("group %s of %s: %w", group, topic, err), "%s", redisFix(err))
 	}
 	return nil
 }
@@ -214,6 +203,7 @@ func (d *redisDriver) declare(ctx context.Context, topic string, delivery Delive
 // keepTidy tidies every known topic of tasks until ctx ends. All processes do it.
 func (d *redisDriver) keepTidy(ctx context.Context) {
 	for sleep(ctx, jitter(redisTidyEvery)) {
+		d.checkSettings(ctx)
 		d.mu.Lock()
 		topics := slices.Collect(maps.Keys(d.topics))
 		d.mu.Unlock()
