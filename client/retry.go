@@ -44,8 +44,10 @@ func (r *retries) after(err error) (wait time.Duration, final bool) {
 				return 0, true
 			}
 		case 401:
-			r.unauthorized++
-			if r.unauthorized >= maxUnauthorized {
+			if !refused.ours() {
+				break
+			}
+			if r.unauthorized++; r.unauthorized >= maxUnauthorized {
 				return 0, true
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ func (c *Conn) connect(ctx context.Context) (*link, error) {
 	since := c.inbox.since
 	c.mu.Unlock()
 	l, err := c.open(ctx, since)
-	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Status == 401 {
+	if refused := (*Error)(nil); errors.As(err, &refused) && refused.ours() && refused.Status == http.StatusUnauthorized {
 		c.web.denied()
 	}
 	return l, err

@@ -145,7 +145,11 @@ func (w *web) ask(ctx context.Context, method, path string, query url.Values, bo
 	return nil
 }
 
-// refusal returns what an answer with another status than 200 says.
+// errorHeader is in each error of a Burrow server, and holds its code.
+const errorHeader = "Burrow-Error"
+
+// refusal returns the error in an answer with another status than 200. Without errorHeader it is that of
+// something on the way, whatever its body looks like: the Code is http_ and the status.
 func refusal(res *http.Response) *Error {
 	e := &Error{Code: "http_" + strconv.Itoa(res.StatusCode), Status: res.StatusCode}
 	var body struct {
@@ -156,7 +160,7 @@ func refusal(res *http.Response) *Error {
 	}
 	if res.Body != nil {
 		data, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // What is cut off is no JSON, and then not ours.
-		if json.Unmarshal(data, &body) == nil && body.Error.Code != "" {
+		if res.Header.Get(errorHeader) != "" && json.Unmarshal(data, &body) == nil && body.Error.Code != "" {
 			e.Code, e.Message = body.Error.Code, body.Error.Message
 			e.RetryAfter = time.Duration(min(max(body.Error.Retry, 0), maxRetryMS)) * time.Millisecond
 		}
@@ -195,6 +199,9 @@ func (w *web) signIn(ctx context.Context) error {
 	var s session
 	if err := w.ask(ctx, http.MethodGet, "/api/session", nil, nil, &s); err != nil {
 		return err
+	}
+	if s.Mode == "" {
+		return errors.New("GET /api/session: this is no answer of a Burrow server")
 	}
 	if name == "" {
 		if s.Name == "" {

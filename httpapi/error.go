@@ -154,9 +154,19 @@ func (s *Server) handleError(err error, c echo.Context) {
 		h.Set("Connection", "Upgrade")
 		h.Set("Sec-WebSocket-Version", "13")
 	}
-	if err := writeJSON(c, status, errorFrame{body}); err != nil {
+	if err := writeError(c, status, body); err != nil {
 		s.log.Debug("answer", "error", err) // The client has gone.
 	}
+}
+
+// errorHeader holds the code of each error that this server answers with. An answer without it comes
+// from something on the way, and ends no session.
+const errorHeader = "Burrow-Error"
+
+// writeError answers with body.
+func writeError(c echo.Context, status int, body errorBody) error {
+	c.Response().Header().Set(errorHeader, body.Code)
+	return writeJSON(c, status, errorFrame{body})
 }
 
 // writeReadiness answers with 200 or, for load balancers, 503.

@@ -196,5 +196,5 @@ func (s *Server) answerPost(c echo.Context, answer proto.Message, bad *errorBody
 	if bad.RetryAfterMS > 0 {
 		c.Response().Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(float64(bad.RetryAfterMS)/1000))))
 	}
-	return writeJSON(c, statuses[bad.Code], errorFrame{*bad})
+	return writeError(c, statuses[bad.Code], *bad)
 }

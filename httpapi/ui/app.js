@@ -178,7 +178,7 @@ const app = {
       await postSession(name);
       return true;
     } catch (err) {
-      const refused = err instanceof ApiError && [400, 401, 403, 409].includes(err.status);
+      const refused = err instanceof ApiError && err.code !== '' && [400, 401, 403, 409].includes(err.status);
       if (refused && app.chat?.me === name) app.signedOut(err.message, name);
       return !refused;
     }

@@ -5,7 +5,7 @@ const TIMEOUT = 10_000; // ms; a request that hangs must not hang the page
 
 /**
  * ApiError is an answer that says no. `code` is the server's code, '' when there
- * was no usable answer; `status` is 0 when the server was not reached.
+ * was no usable answer, also of a proxy; `status` is 0 when the server was not reached.
  */
 export class ApiError extends Error {
   constructor(status, code, message) {
@@ -14,6 +14,9 @@ export class ApiError extends Error {
     this.code = code;
   }
 }
+
+/** isOwn tells whether an error answer is Burrow's own and not that of a proxy: only that ends a session. */
+export const isOwn = (res) => res.headers.has('burrow-error');
 
 async function call(path, options = {}) {
   let res;
@@ -29,8 +32,8 @@ async function call(path, options = {}) {
   } catch {
     throw new ApiError(0, '', 'The server cannot be reached. Check the connection and try again.');
   }
-  if (res.ok && body) return body;
-  const error = body?.error ?? {};
+  if (res.ok && typeof body === 'object' && body) return body;
+  const error = (isOwn(res) && body?.error) || {};
   throw new ApiError(res.status, error.code ?? '', sentence(error.message ?? '') || `The server answered ${res.status}. Please try again later.`);
 }
 
@@ -38,7 +41,11 @@ async function call(path, options = {}) {
  * getSession returns {mode: "guest"|"jwt"|"open", name, login}; name is '' when none is held.
  * In mode jwt one signs in elsewhere: at the address login, if there is one.
  */
-export const getSession = () => call('/api/session');
+export async function getSession() {
+  const session = await call('/api/session');
+  if (typeof session.mode !== 'string') throw new ApiError(0, '', 'Another server answered. Please try again later.');
+  return session;
+}
 
 /** postSession asks for a name and returns {mode, name} with the name as granted. */
 export const postSession = (name) =>

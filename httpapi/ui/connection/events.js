@@ -1,5 +1,6 @@
 // A transport without WebSockets: Server-Sent Events from the server, a request for
 // each frame to it. See docs/protocol.md, "Without WebSockets".
+import { isOwn } from './api.js';
 import { uuid } from './wire.js';
 
 const POST_TIMEOUT = 30_000; // ms; the server answers within 25 s
@@ -89,6 +90,7 @@ export function openEvents(url, { opened, received, closed }) {
     const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(POST_TIMEOUT)]);
     const headers = { 'content-type': 'application/json' };
     const res = await fetch(`${base}${path}?${new URLSearchParams({ ...who, ...more })}`, { method: 'POST', headers, body: JSON.stringify(body), signal });
+    if (!res.ok && !isOwn(res)) throw new Error(`something on the way answered ${res.status}`);
     const answer = await res.json();
     if (res.ok) return { ack: answer };
     const { code, message, retry_after_ms = 0 } = answer.error;
