@@ -89,7 +89,7 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			return next(c)
 		}
 		if wait := s.strangers.wait(c.RealIP(), time.Now()); wait > 0 {
-			return s.tooMany("wrong tokens", wait)
+			return s.tooMany(c, "wrong tokens", wait)
 		}
 		given := sha256.Sum256([]byte(bearer(r))) // Of the same length, so that comparing tells nothing.
 		if subtle.ConstantTimeCompare(given[:], want[:]) != 1 {

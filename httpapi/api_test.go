@@ -303,7 +303,7 @@ func TestSignInTakesOnlyJSON(t *testing.T) {
 }
 
 func TestSignInIsLimitedByAddress(t *testing.T) {
-	const burst = 500
+	const burst = 100
 	n := start(t, nil)
 	post := func(headers ...string) *http.Response {
 		res, _ := n.request(t, "POST", "/api/session", `{"name":"alice"}`, append(headers, "Content-Type: application/json")...)

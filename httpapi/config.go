@@ -73,6 +73,26 @@ type EdgeConfig struct {
 	// a carrier has one address for a thousand people with two tabs each, and after a
 	// restart they are all back within 5 s. Default 2000.
 	UpgradeBurst int `toml:"upgrade_burst" min:"1" max:"1000000"`
+	// MaxConnectionsPerAddress bounds the open HTTP connections of one address to this
+	// node, WebSockets and idle ones included; 0 is no limit. Over it the one that is idle
+	// longest is closed, or else the newest. Default 4000.
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address" min:"0" max:"10000000"`
+	// AddressRate is how many messages and typing events a second the users of one address
+	// may send to this node, for long; 0 is no limit. Over it they get rate_limited.
+	// Default 200.
+	AddressRate float64 `toml:"address_rate" min:"0" max:"1000000"`
+	// AddressBurst is how many messages the users of one address may send at once.
+	// Default 400.
+	AddressBurst int `toml:"address_burst" min:"1" max:"1000000"`
+	// AddressBytes is how many bytes a second are read from the clients of one address, for
+	// long; eight times as many at once. 0 is no limit. Over it TCP makes them wait, and
+	// requests get rate_limited. Default 131072.
+	AddressBytes int `toml:"address_bytes" min:"0" max:"1073741824"`
+	// SignInRate is how many sign-ins a second one address may do, for long; 0 is no
+	// limit. Default 1.
+	SignInRate float64 `toml:"sign_in_rate" min:"0" max:"1000000"`
+	// SignInBurst is how many sign-ins one address may do at once. Default 100.
+	SignInBurst int `toml:"sign_in_burst" min:"1" max:"1000000"`
 }
 
 // DefaultEdgeConfig returns the defaults of the [edge] table.
@@ -90,6 +110,13 @@ func DefaultEdgeConfig() EdgeConfig {
 		MaxConnectionsPerUser: 16,
 		UpgradeRate:           50,
 		UpgradeBurst:          2000,
+
+		MaxConnectionsPerAddress: 4000,
+		AddressRate:              200,
+		AddressBurst:             400,
+		AddressBytes:             128 << 10,
+		SignInRate:               1,
+		SignInBurst:              100,
 	}
 }
 
@@ -232,6 +259,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.Edge.Queue = positive(c.Edge.Queue, edge.Queue)
 	c.Edge.SlowAfter = positive(c.Edge.SlowAfter, edge.SlowAfter)
 	c.Edge.UpgradeBurst = positive(c.Edge.UpgradeBurst, edge.UpgradeBurst)
+	c.Edge.AddressBurst = positive(c.Edge.AddressBurst, edge.AddressBurst)
+	c.Edge.SignInBurst = positive(c.Edge.SignInBurst, edge.SignInBurst)
 	c.Edge.PingInterval = positive(c.Edge.PingInterval, edge.PingInterval)
 	c.History.Buffer = positive(c.History.Buffer, history.Buffer)
 	c.History.ResumeOverlap = positive(c.History.ResumeOverlap, history.ResumeOverlap)

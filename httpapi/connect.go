@@ -52,7 +52,7 @@ func (s *Server) connect(c echo.Context) error {
 		}
 	}
 	name, d := negotiate(r.Header)
-	sess := s.newSession(conn, who, d)
+	sess := s.newSession(conn, who, c.RealIP(), d)
 	sess.since = r.URL.Query().Get("since")
 	go func() {
 		defer s.connections.leave()
@@ -71,7 +71,7 @@ func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
 		return who, errForeignOrigin
 	}
 	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
-		return who, s.tooMany("connections", wait+rand.N(refusedSpread))
+		return who, s.tooMany(c, "connections", wait+rand.N(refusedSpread))
 	}
 	if s.cfg.Auth.Mode() != auth.ModeOpen {
 		var err error

@@ -54,7 +54,7 @@ func (s *Server) conversations(c echo.Context) error {
 		}
 	}
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("searches", wait)
+		return s.tooMany(c, "searches", wait)
 	}
 	if s.cfg.Talks == nil {
 		return unavailable("there is no archive of private talks here", nil)

@@ -82,8 +82,8 @@ func unavailable(message string, cause error) error {
 }
 
 // tooMany refuses an address that has had too many of something, which the metrics count by.
-func (s *Server) tooMany(what string, wait time.Duration) error {
-	s.metrics.limited.WithLabelValues(what).Inc()
+func (s *Server) tooMany(c echo.Context, what string, wait time.Duration) error {
+	s.limited(what, "", c.RealIP())
 	return &apiError{code: codeRateLimited, message: "too many " + what + " from your address; try again later", retry: wait}
 }
 

@@ -87,7 +87,7 @@ func (s *Server) events(c echo.Context) error {
 		return err
 	}
 
-	sess := s.newSession(conn, who, v1Events)
+	sess := s.newSession(conn, who, c.RealIP(), v1Events)
 	sess.name, sess.since = name, query.Get("since")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		sess.since = last

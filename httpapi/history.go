@@ -53,7 +53,7 @@ func (s *Server) history(c echo.Context) error {
 		query.users, query.from = [2]string{me.Name, with}, privateFrom(me)
 	}
 	if wait := s.readers.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("pages of history", wait)
+		return s.tooMany(c, "pages of history", wait)
 	}
 	var page historyPage
 	if query.around != "" {

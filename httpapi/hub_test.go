@@ -206,6 +206,7 @@ func TestIDsAreUniqueAmongGoroutines(t *testing.T) {
 }
 
 func TestSignInLimiterIsBounded(t *testing.T) {
+	signInRate, signInBurst := DefaultEdgeConfig().SignInRate, DefaultEdgeConfig().SignInBurst
 	l, now := newHostLimiter(signInRate, signInBurst), time.Now()
 	for range signInBurst {
 		if wait := l.take("192.0.2.1", now); wait > 0 {

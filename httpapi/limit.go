@@ -21,7 +21,11 @@ type hostLimiter struct {
 	hosts map[netip.Prefix]*rate.Limiter
 }
 
+// newHostLimiter returns nil, which has no limit, if perSecond is 0.
 func newHostLimiter(perSecond float64, burst int) *hostLimiter {
+	if perSecond <= 0 {
+		return nil
+	}
 	return &hostLimiter{perSecond: perSecond, burst: burst, hosts: make(map[netip.Prefix]*rate.Limiter)}
 }
 
@@ -32,6 +36,29 @@ func (l *hostLimiter) take(ip string, now time.Time) time.Duration {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	r := l.host(ip, now).ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// charge counts n more times that have happened already. The debt of an address is one burst at most.
+func (l *hostLimiter) charge(ip string, n int, now time.Time) {
+	if l == nil || n <= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host := l.host(ip, now)
+	if room := int(host.TokensAt(now)) + l.burst; room > 0 {
+		host.ReserveN(now, min(n, room, l.burst))
+	}
+}
+
+// host returns what ip has left. The caller holds the lock.
+func (l *hostLimiter) host(ip string, now time.Time) *rate.Limiter {
 	key := hostPrefix(ip)
 	host, ok := l.hosts[key]
 	if !ok {
@@ -41,12 +68,7 @@ func (l *hostLimiter) take(ip string, now time.Time) time.Duration {
 		host = rate.NewLimiter(rate.Limit(l.perSecond), l.burst)
 		l.hosts[key] = host
 	}
-	r := host.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait > 0 {
-		r.CancelAt(now)
-	}
-	return wait
+	return host
 }
 
 // wait returns what take would, and takes nothing.

@@ -74,12 +74,12 @@ func (s *session) leave() {
 // is not found: the next request may get there.
 func (s *Server) postActivity(c echo.Context) error {
 	m := new(edge.Activity)
-	return s.request(c, m, func(_ context.Context, user string) (proto.Message, *errorBody, bool) {
+	return s.request(c, m, func(_ context.Context, a *share) (proto.Message, *errorBody, bool) {
 		name, ok := parseID(c.QueryParam("stream"))
 		if !ok {
 			return nil, badFrame(`"stream" must be the UUID that GET /events was given`), true
 		}
-		if sess := s.hub.stream(user, name); sess == nil || !sess.setAway(m.GetAway()) {
+		if sess := s.hub.stream(a.user, name); sess == nil || !sess.setAway(m.GetAway()) {
 			return nil, &errorBody{Code: codeUnavailable, Message: "this node has no such stream; try again in a moment"}, false
 		}
 		return new(edge.Ping), nil, true
@@ -128,7 +128,7 @@ func (s *Server) users(c echo.Context) error {
 		}
 	}
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("searches", wait)
+		return s.tooMany(c, "searches", wait)
 	}
 	return writeJSON(c, http.StatusOK, s.people.find(s.hub, foldName(text), limit))
 }

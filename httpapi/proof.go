@@ -66,7 +66,7 @@ func (s *Server) judge(c echo.Context, proof string, err error) error {
 		return authError(err)
 	case proof != "":
 		if wait := s.failures.take(c.RealIP(), time.Now()); wait > 0 {
-			return s.tooMany("invalid sessions", wait)
+			return s.tooMany(c, "invalid sessions", wait)
 		}
 	case s.cfg.Auth.Mode() == auth.ModeJWT:
 		return errTokenMissing

@@ -36,12 +36,16 @@ func (s *session) receive(opcode byte, data []byte) {
 
 // receivePlain handles a frame of the plain protocol.
 func (s *session) receivePlain(data []byte) {
-	if bad := s.allowance.throttle(); bad != nil {
+	if bad := s.share.throttle(); bad != nil {
 		s.refuse(bad, "")
 		return
 	}
 	in, bad := decodeFrame(data, s.server.cfg.Edge.MaxContentBytes)
 	if bad != nil {
+		s.refuse(bad, "")
+		return
+	}
+	if bad := s.share.publish(); bad != nil {
 		s.refuse(bad, "")
 		return
 	}
@@ -56,7 +60,7 @@ func (s *session) took() { s.metrics.received.WithLabelValues("ok").Inc() }
 func (s *session) refuse(bad *errorBody, ref string) {
 	s.awaitSends(0)
 	s.answer(bad, ref)
-	if !s.allowance.refused() {
+	if !s.share.own.refused() {
 		s.close(closeRateLimited, reasonRate)
 	}
 }

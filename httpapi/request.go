@@ -71,8 +71,11 @@ func (waiter) broken() {}
 // postMessage says what a request holds, as a send over a connection does, and answers with its ack.
 func (s *Server) postMessage(c echo.Context) error {
 	m := new(edge.Send)
-	return s.request(c, m, func(ctx context.Context, user string) (proto.Message, *errorBody, bool) {
+	return s.request(c, m, func(ctx context.Context, a *share) (proto.Message, *errorBody, bool) {
 		in, bad := s.readSend(m)
+		if bad == nil {
+			bad = a.publish()
+		}
 		if bad != nil {
 			return nil, bad, true
 		}
@@ -80,7 +83,7 @@ func (s *Server) postMessage(c echo.Context) error {
 			return nil, errorStopping, false
 		}
 		w := waiter{s, make(chan *letter, 1)}
-		s.post.add(&letter{from: w, user: user, in: in, ref: m.GetRef()}, false)
+		s.post.add(&letter{from: w, user: a.user, in: in, ref: m.GetRef()}, false)
 		select {
 		case x := <-w.done:
 			return x.ack(), x.bad, false
@@ -93,30 +96,35 @@ func (s *Server) postMessage(c echo.Context) error {
 // postTyping says that somebody is writing.
 func (s *Server) postTyping(c echo.Context) error {
 	m := new(edge.Typing)
-	return s.request(c, m, func(_ context.Context, user string) (proto.Message, *errorBody, bool) {
-		return new(edge.Ping), s.isTyping(user, m.GetToUser()), true
+	return s.request(c, m, func(_ context.Context, a *share) (proto.Message, *errorBody, bool) {
+		return new(edge.Ping), s.isTyping(a, m.GetToUser()), true
 	})
 }
 
 // request handles a request that stands for a frame, which is read into m. Then do returns the answer to
 // the user, or what is wrong and whether that is the client's fault.
-func (s *Server) request(c echo.Context, m proto.Message, do func(context.Context, string) (proto.Message, *errorBody, bool)) error {
+func (s *Server) request(c echo.Context, m proto.Message, do func(context.Context, *share) (proto.Message, *errorBody, bool)) error {
 	by := time.Now().Add(s.postTimeout)
 	user, err := s.poster(c)
 	if err != nil {
 		return err
 	}
 	// Requests have a share in what the user may send, as one more connection.
-	a := s.allowances.take(user, s.cfg.Edge)
-	defer s.allowances.leave(user, a)
+	a := s.share(user, c.RealIP())
+	defer a.leave()
 	if !s.posting.enter(user) {
 		return s.answerPost(c, nil, &errorBody{Code: codeRateLimited, Message: "too many requests at once: wait for the answers", RetryAfterMS: 1000})
 	}
 	defer s.posting.leave(user)
-	if wait := a.untilHeard(); wait > 0 {
+	if wait := a.own.untilHeard(); wait > 0 {
 		return s.answerPost(c, nil, limited(wait, reasonRate))
 	}
-	bad := readPost(c, m, s.cfg.Edge.MaxFrameBytes)
+	if wait := a.address.untilRead(); wait > 0 {
+		s.limited("bytes", user, a.from)
+		return s.answerPost(c, nil, limited(wait, tooManyBytes))
+	}
+	n, bad := readPost(c, m, s.cfg.Edge.MaxFrameBytes)
+	a.reads(n)
 	mine := true
 	if full := a.throttle(); full != nil {
 		bad = full
@@ -125,10 +133,10 @@ func (s *Server) request(c echo.Context, m proto.Message, do func(context.Contex
 	if bad == nil {
 		ctx, cancel := context.WithDeadline(s.ctx, by)
 		defer cancel()
-		answer, bad, mine = do(ctx, user)
+		answer, bad, mine = do(ctx, &a)
 	}
 	if bad != nil && mine {
-		a.refused() // Over what is allowed, the next one is not read.
+		a.own.refused() // Over what is allowed, the next one is not read.
 	}
 	return s.answerPost(c, answer, bad)
 }
@@ -156,9 +164,9 @@ func (s *Server) poster(c echo.Context) (string, error) {
 		return "", errStarting
 	}
 	// Where one has any name one likes, the limits of a name are none.
-	if s.cfg.Edge.Rate > 0 && !s.allowances.knows(user) {
+	if s.cfg.Edge.Rate > 0 && !s.senders.knows(user) {
 		if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
-			return "", s.tooMany("connections", wait)
+			return "", s.tooMany(c, "connections", wait)
 		}
 	}
 	return user, nil
@@ -170,19 +178,19 @@ func isJSON(r *http.Request) bool {
 	return err == nil && t == "application/json"
 }
 
-// readPost reads the body into m.
-func readPost(c echo.Context, m proto.Message, max int) *errorBody {
+// readPost reads the body, of n bytes, into m.
+func readPost(c echo.Context, m proto.Message, max int) (n int, bad *errorBody) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, int64(max)))
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return &errorBody{Code: errTooLarge.code, Message: fmt.Sprintf("the body is too large; at most %d bytes are read", max)}
+			return len(body), &errorBody{Code: errTooLarge.code, Message: fmt.Sprintf("the body is too large; at most %d bytes are read", max)}
 		}
-		return &errorBody{Code: "bad_request", Message: "the body could not be read"}
+		return len(body), &errorBody{Code: "bad_request", Message: "the body could not be read"}
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, m); err != nil {
-		return badFrame(`the body is a JSON object, with the fields of the frame and of the right types`)
+		return len(body), badFrame(`the body is a JSON object, with the fields of the frame and of the right types`)
 	}
-	return nil
+	return len(body), nil
 }
 
 // answerPost answers with an edge.v1 message, or with bad.

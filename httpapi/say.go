@@ -16,6 +16,10 @@ func (s *session) receiveSend(send *edge.Send, ref string) {
 		s.refuse(bad, ref)
 		return
 	}
+	if bad := s.share.publish(); bad != nil {
+		s.refuse(bad, ref)
+		return
+	}
 	s.say(in, ref)
 }
 

@@ -90,7 +90,7 @@ func (s *Server) search(c echo.Context) error {
 		return err
 	}
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("searches", wait)
+		return s.tooMany(c, "searches", wait)
 	}
 	if s.cfg.Search == nil {
 		return unavailable("there is no archive to search here", nil)

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,10 +64,12 @@ type Server struct {
 	strangers    *hostLimiter // Wrong tokens of the admin API.
 	failures     *hostLimiter // Proofs of a name that are worth nothing.
 	upgrades     *hostLimiter // Nil: none.
-	allowances   allowances
+	senders      allowances[string]       // By user.
+	addresses    allowances[netip.Prefix] // Of the same messages and bytes.
+	noted        sampler
 	posting      posting
 	searchers    *hostLimiter
-	readers      *hostLimiter  // Of the history, over HTTP.
+	readers      *hostLimiter  // Of the history.
 	searching    chan struct{} // Holds one for each search under way.
 	people       people
 	http         *http.Server
@@ -119,7 +122,8 @@ func New(cfg Config) (*Server, error) {
 		raw:        rawConn,
 		ids:        newIDClock(time.Now),
 		pages:      pages, pagesVersion: version,
-		signIns:     newHostLimiter(signInRate, signInBurst),
+		signIns:     newHostLimiter(cfg.Edge.SignInRate, cfg.Edge.SignInBurst),
+		upgrades:    newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst),
 		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
 		searchers:   newHostLimiter(searchRate, searchBurst),
@@ -133,9 +137,6 @@ func New(cfg Config) (*Server, error) {
 		stopped:     make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if cfg.Edge.UpgradeRate > 0 {
-		s.upgrades = newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst)
-	}
 	s.post = newPost(s)
 	s.shards = newShards(s.hub, cfg.Edge.IOUring, s.log)
 	s.melody = s.newMelody()

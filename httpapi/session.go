@@ -32,7 +32,7 @@ type session struct {
 	since   string // The last message that the client has seen, until it has joined.
 	conn    *edgeConn
 
-	allowance *allowance // Of what the user may send; nil: no limit.
+	share share // Of what the user and the address may send.
 
 	sends     int           // Messages on their way to the broker.
 	fewer     chan struct{} // Closed when there are fewer than fewerThan; nil: nobody waits.
@@ -73,7 +73,7 @@ type session struct {
 	dead       bool      // The socket is closed.
 }
 
-func (s *Server) newSession(conn net.Conn, who auth.Session, d dialect) *session {
+func (s *Server) newSession(conn net.Conn, who auth.Session, from string, d dialect) *session {
 	edge := s.cfg.Edge
 	sess := &session{
 		server:     s,
@@ -90,7 +90,7 @@ func (s *Server) newSession(conn net.Conn, who auth.Session, d dialect) *session
 		written:    make(chan struct{}),
 	}
 	sess.conn.session = sess
-	sess.allowance = s.allowances.take(who.Name, edge)
+	sess.share = s.share(who.Name, from)
 	return sess
 }
 
@@ -141,7 +141,7 @@ func (s *session) open() {
 
 // finish ends what open began, once the reader has ended, and closes the socket.
 func (s *session) finish() {
-	s.server.allowances.leave(s.user, s.allowance)
+	s.share.leave()
 	if s.joined {
 		s.server.hub.leave(s)
 		s.metrics.sessions.Dec()

@@ -12,12 +12,6 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-const (
-	// An office may have one address for all, and comes at nine.
-	signInRate  = 1.0 // A second, for one address.
-	signInBurst = 500
-)
-
 // maxSignInBody bounds the body of a sign-in, in bytes.
 const maxSignInBody = 1 << 10
 
@@ -67,7 +61,7 @@ func (s *Server) signIn(c echo.Context) error {
 		return errForeignOrigin
 	}
 	if wait := s.signIns.take(c.RealIP(), time.Now()); wait > 0 {
-		return s.tooMany("sign-ins", wait)
+		return s.tooMany(c, "sign-ins", wait)
 	}
 	if s.cfg.Auth.Mode() == auth.ModeJWT {
 		return s.keepToken(c)

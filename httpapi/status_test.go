@@ -56,7 +56,7 @@ type listener struct {
 
 func (s *Server) listen(t testing.TB, user, since string) *listener {
 	t.Helper()
-	sess := s.newSession(noSocket{}, auth.Session{Name: user}, v1Proto)
+	sess := s.newSession(noSocket{}, auth.Session{Name: user}, "192.0.2.1", v1Proto)
 	sess.since = since
 	if got := s.hub.join(sess); got != joined {
 		t.Fatalf("join: %v", got)

@@ -83,7 +83,7 @@ func TestWhatIsToldTogetherIsWholeAndInOrder(t *testing.T) {
 // for a v1 session, and one piece of ten frames for a plain one; both count for ten.
 func TestMessagesThatComeDuringARoundAreOnePiece(t *testing.T) {
 	s := hubOf(t, nil)
-	proto, text := s.listen(t, "alice", ""), s.newSession(nil, auth.Session{Name: "bob"}, plain)
+	proto, text := s.listen(t, "alice", ""), s.newSession(nil, auth.Session{Name: "bob"}, "192.0.2.1", plain)
 	if got := s.hub.join(text); got != joined {
 		t.Fatal(got)
 	}

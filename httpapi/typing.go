@@ -23,15 +23,16 @@ const (
 // receiveTyping tells others that the session's user is writing. What does not get there is not
 // missed, and so it has no answer.
 func (s *session) receiveTyping(t *edge.Typing) {
-	if bad := s.server.isTyping(s.user, t.GetToUser()); bad != nil {
+	if bad := s.server.isTyping(&s.share, t.GetToUser()); bad != nil {
 		s.refuse(bad, "")
 		return
 	}
 	s.took()
 }
 
-// isTyping tells to, or everyone if that is empty, that user is writing.
-func (s *Server) isTyping(user, to string) *errorBody {
+// isTyping tells to, or everyone if that is empty, that the user of a is writing. Over the limit of the
+// address nothing is sent.
+func (s *Server) isTyping(a *share, to string) *errorBody {
 	if to == everyone {
 		to = ""
 	}
@@ -43,15 +44,15 @@ func (s *Server) isTyping(user, to string) *errorBody {
 		to = name
 	}
 	now := time.Now()
-	if !s.hub.mayType(user, now) || !s.publishing.enter(0) {
+	if !s.hub.mayType(a.user, now) || a.publish() != nil || !s.publishing.enter(0) {
 		return nil
 	}
 	defer s.publishing.leave()
 	ctx, cancel := context.WithTimeout(s.ctx, typingTimeout)
 	defer cancel()
-	err := s.cfg.Publisher.Publish(ctx, &chat.Typing{Sender: user, ToUser: to, SentAt: timestamppb.New(now)})
+	err := s.cfg.Publisher.Publish(ctx, &chat.Typing{Sender: a.user, ToUser: to, SentAt: timestamppb.New(now)})
 	if err != nil {
-		s.log.Debug("typing", "user", user, "error", err)
+		s.log.Debug("typing", "user", a.user, "error", err)
 	}
 	return nil
 }

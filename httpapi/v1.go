@@ -27,7 +27,7 @@ const (
 func (s *session) receiveV1(data []byte) {
 	f, bad := s.dialect.decode(data)
 	if bad != nil {
-		if full := s.allowance.throttle(); full != nil {
+		if full := s.share.throttle(); full != nil {
 			bad = full
 		}
 		s.refuse(bad, "")
@@ -37,7 +37,7 @@ func (s *session) receiveV1(data []byte) {
 	if len(ref) > maxRef {
 		ref = "" // Nobody is sent back what is longer than anything that is a ref.
 	}
-	if bad := s.allowance.throttle(); bad != nil {
+	if bad := s.share.throttle(); bad != nil {
 		s.refuse(bad, ref)
 		return
 	}
@@ -68,6 +68,10 @@ func (s *session) tell(f *edge.ServerFrame) { s.enqueue(s.dialect.encode(f), 1) 
 func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
 	q, bad := historyQuery(r, s.user, s.private)
 	if bad != nil {
+		s.refuse(bad, ref)
+		return
+	}
+	if bad := s.share.history(); bad != nil {
 		s.refuse(bad, ref)
 		return
 	}

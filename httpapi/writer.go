@@ -310,7 +310,7 @@ func (c *edgeConn) Read(p []byte) (int, error) {
 	if !c.upgraded || n == 0 {
 		return n, err
 	}
-	wait := c.session.allowance.reads(n + c.owed)
+	wait := c.session.share.reads(n + c.owed)
 	c.owed = 0
 	if wait <= 0 {
 		return n, err
