@@ -56,7 +56,9 @@ func TestFloodOfControlFramesWaits(t *testing.T) {
 // TestSendersWithinTheLimitsDoNotWait: the largest frames, as many as one may send and have refused,
 // are all read and answered at once.
 func TestSendersWithinTheLimitsDoNotWait(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.Edge.Rate, c.Edge.Burst, c.Edge.MaxFrameBytes = 0.001, 10, 256<<10 })
+	n := start(t, func(c *httpapi.Config) {
+		c.Edge.Rate, c.Edge.Burst, c.Edge.MaxFrameBytes, c.Edge.AddressBytes = 0.001, 10, 256<<10, 0
+	})
 	c := n.dial(t, "alice")
 	large := `{"content":"` + string(bytes.Repeat([]byte("x"), 256<<10-14)) + `"}`
 	for range 21 { // 20 may be refused, because they are too long or too many.

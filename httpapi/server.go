@@ -61,9 +61,9 @@ type Server struct {
 	pages        map[string]*asset
 	pagesVersion string // What the page calls the others by; it changes when one of them does.
 	signIns      *hostLimiter
-	strangers    *hostLimiter // Wrong tokens of the admin API.
-	failures     *hostLimiter // Proofs of a name that are worth nothing.
-	upgrades     *hostLimiter // Nil: none.
+	strangers    *hostLimiter             // Wrong tokens of the admin API.
+	failures     *hostLimiter             // Proofs of a name that are worth nothing.
+	upgrades     *hostLimiter             // Nil: none.
 	senders      allowances[string]       // By user.
 	addresses    allowances[netip.Prefix] // Of the same messages and bytes.
 	noted        sampler
