@@ -112,9 +112,6 @@ func (p proxies) client(peer netip.Addr, lines []string) (addr netip.Addr, bad s
 	return addr, ""
 }
 
-// clip shortens what a stranger wrote, for a log line.
-func clip(text string) string { return text[:min(len(text), 200)] }
-
 // clientAddress returns the function for the address of a request's client: the peer's, or if that is
 // one of http.trusted_proxies, the one in its X-Forwarded-For.
 func (s *Server) clientAddress() echo.IPExtractor {
