@@ -40,6 +40,9 @@ type Config struct {
 	Functions Functions             `toml:"functions"`
 	Shutdown  Shutdown              `toml:"shutdown"`
 	Log       Log                   `toml:"log"`
+
+	// Warnings are settings without effect. Load sets them; the program logs them.
+	Warnings []*Problem `toml:"-"`
 }
 
 // Functions is the [functions] table: how each function is run.
@@ -121,6 +124,7 @@ func load(path string, data []byte, environ []string) (*Config, error) {
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	c.Warnings = d.unused(c)
 	return c, nil
 }
 

@@ -30,6 +30,9 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 		return exitUsage
 	}
 	log := newLogger(cfg.Log, stderr)
+	for _, warning := range cfg.Warnings {
+		log.Warn(warning.Error())
+	}
 	if opts.check {
 		return check(ctx, cfg, opts, log, stdout)
 	}

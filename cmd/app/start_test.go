@@ -190,6 +190,20 @@ func TestStopWhileWaiting(t *testing.T) {
 	}
 }
 
+// TestStart_UnusedSetting starts with the address of a broker that is not the driver's.
+func TestStart_UnusedSetting(t *testing.T) {
+	in := install(t, embedded, "BURROW_BROKER_REDIS_URL=redis://user:secret@10.0.0.1/0")
+	p := in.start(t)
+	p.stop()
+	_, _, log := runs(t, in.env, "-check")
+	for _, log := range []string{log, p.log.String()} {
+		if warnings := lines(log, "level=WARN"); len(warnings) != 1 || !strings.Contains(warnings[0], "BURROW_BROKER_REDIS_URL: set but unused") ||
+			!strings.Contains(warnings[0], "did you mean BURROW_BROKER_DRIVER=redis?") || strings.Contains(log, "secret") {
+			t.Errorf("got\n%s\nwant one warning with the setting and the fix", log)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for _, b := range []*broker{memory, embedded, external, onRedis, onAMQP} {
 		t.Run(b.String(), func(t *testing.T) {
