@@ -24,7 +24,7 @@ func (d *decoder) check(c *Config) {
 	if c.DataDir == "" {
 		d.wrong("it is empty; name a directory", "data_dir")
 	}
-	if !validAddr(c.HTTP.Addr) {
+	if a := c.HTTP.Addr; a != "" && !validAddr(a) { // Empty is for workers; the command checks that.
 		d.wrong("this is no address to listen on; write host:port, or :port for every interface, with a port of 0 to 65535", "http.addr")
 	}
 	for _, origin := range c.HTTP.AllowedOrigins {

@@ -256,7 +256,7 @@ func TestRedactAddress(t *testing.T) {
 
 func TestValuesMustFitOneAnother(t *testing.T) {
 	for pair, want := range map[string]string{
-		"BURROW_HTTP_ADDR=127.0.0.1:0": "", "BURROW_HTTP_ADDR=[::1]:80": "", "BURROW_HTTP_ADDR=8000": "no address", "BURROW_HTTP_ADDR=:65536": "no address", "BURROW_HTTP_ADDR=": "no address",
+		"BURROW_HTTP_ADDR=127.0.0.1:0": "", "BURROW_HTTP_ADDR=[::1]:80": "", "BURROW_HTTP_ADDR=8000": "no address", "BURROW_HTTP_ADDR=:65536": "no address", "BURROW_HTTP_ADDR=": "",
 		"BURROW_HTTP_ALLOWED_ORIGINS=*,https://a.b:1/": "", "BURROW_HTTP_ALLOWED_ORIGINS=a.b": "no origin", "BURROW_HTTP_ALLOWED_ORIGINS=https://a/x": "no origin",
 		"BURROW_HTTP_TRUSTED_PROXIES=": "", "BURROW_HTTP_TRUSTED_PROXIES=10.0.0.7,fd00::/8,172.16.0.0/12": "", "BURROW_HTTP_TRUSTED_PROXIES=10.0.0.0/33": "no network", "BURROW_HTTP_TRUSTED_PROXIES=proxy": "no network", "BURROW_HTTP_TRUSTED_PROXIES=*": "no network",
 		"BURROW_BROKER_TOPIC_PREFIX=a-b.c_9": "", "BURROW_BROKER_TOPIC_PREFIX=a..b": "no prefix", "BURROW_BROKER_TOPIC_PREFIX=A": "no prefix", "BURROW_BROKER_TOPIC_PREFIX=.a": "no prefix",

@@ -114,8 +114,8 @@ func (p proxies) client(peer netip.Addr, lines []string) (addr netip.Addr, bad s
 
 // clientAddress returns the function for the address of a request's client: the peer's, or if that is
 // one of http.trusted_proxies, the one in its X-Forwarded-For.
-func (s *Server) clientAddress() echo.IPExtractor {
-	trusted := newProxies(s.cfg.HTTP.TrustedProxies)
+func (e *endpoint) clientAddress() echo.IPExtractor {
+	trusted := e.proxies
 	once := func() *rate.Sometimes { return &rate.Sometimes{First: 1, Interval: time.Hour} }
 	untrusted, unreadable, unsupported := once(), once(), once()
 	return func(r *http.Request) string {
@@ -125,18 +125,18 @@ func (s *Server) clientAddress() echo.IPExtractor {
 		switch {
 		case bad != "":
 			unreadable.Do(func() {
-				s.log.Warn("X-Forwarded-For ignored: an entry is no address, and clients of this proxy share its limits; "+
+				e.log.Warn("X-Forwarded-For ignored: an entry is no address, and clients of this proxy share its limits; "+
 					"make the proxy send addresses (nginx: proxy_set_header X-Forwarded-For $remote_addr)", "entry", bad, "from", peer)
 			})
 		case len(lines) > 0 && !trusted.trust(peer) && (peer.IsPrivate() || peer.IsLoopback()):
 			// Clients behind an untrusted proxy share its limits. A proxy mostly has a private address; a
 			// header from any other peer is not worth a line.
 			untrusted.Do(func() {
-				s.log.Warn("X-Forwarded-For ignored: if the peer is your proxy, add it to http.trusted_proxies", "from", peer)
+				e.log.Warn("X-Forwarded-For ignored: if the peer is your proxy, add it to http.trusted_proxies", "from", peer)
 			})
 		case len(lines) == 0 && r.Header["Forwarded"] != nil && trusted.trust(peer):
 			unsupported.Do(func() {
-				s.log.Warn("Forwarded ignored: make the proxy send X-Forwarded-For", "from", peer)
+				e.log.Warn("Forwarded ignored: make the proxy send X-Forwarded-For", "from", peer)
 			})
 		}
 		if !addr.IsValid() {

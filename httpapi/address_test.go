@@ -56,15 +56,15 @@ func TestOnlyTrustedProxiesAreBelieved(t *testing.T) {
 		{name: "nobody", trusted: "-", peer: "127.0.0.1:4", headers: []string{"203.0.113.1"}, want: "127.0.0.1", hint: true},
 	} {
 		var said bytes.Buffer
-		s := &Server{cfg: DefaultConfig(), log: slog.New(slog.NewTextHandler(&said, nil))}
+		settings := DefaultHTTPConfig()
 		switch tt.trusted {
 		case "":
 		case "-":
-			s.cfg.HTTP.TrustedProxies = nil
+			settings.TrustedProxies = nil
 		default:
-			s.cfg.HTTP.TrustedProxies = strings.Split(tt.trusted, ",")
+			settings.TrustedProxies = strings.Split(tt.trusted, ",")
 		}
-		address := s.clientAddress()
+		address := newEndpoint(settings, slog.New(slog.NewTextHandler(&said, nil)), nil).clientAddress()
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = tt.peer
 		r.Header.Set("X-Real-IP", "192.0.2.99") // Never.
@@ -109,8 +109,8 @@ func TestAddress_LogsUnreadableEntriesOnce(t *testing.T) {
 		{"the standard header of a stranger", "Forwarded", "for=203.0.113.1", "203.0.113.7:4", ""},
 	} {
 		var said bytes.Buffer
-		s := &Server{cfg: DefaultConfig(), log: slog.New(slog.NewTextHandler(&said, nil))}
-		address := s.clientAddress()
+		e := newEndpoint(DefaultHTTPConfig(), slog.New(slog.NewTextHandler(&said, nil)), nil)
+		address := e.clientAddress()
 		for range 100 {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.RemoteAddr = tt.peer

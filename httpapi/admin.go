@@ -6,10 +6,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,9 +40,8 @@ type Letters interface {
 }
 
 var (
-	errAdminOff    = &apiError{code: "not_found", message: "the admin API is off: set admin.token, or listen on a loopback address (http.addr)"}
-	errNoToken     = &apiError{code: "no_token", message: "send the token of admin.token as the header Authorization: Bearer …"}
-	errNotHere     = &apiError{code: "forbidden", message: "without admin.token only programs of this host may do this, straight to a loopback address: not through a proxy, and no page of another site"}
+	errAdminOff    = &apiError{code: "not_found", message: "the admin API and /metrics are closed: this server has no admin token; set admin.token"}
+	errNoToken     = &apiError{code: "no_token", message: "send the admin token as the header Authorization: Bearer …; it is admin.token, or the content of data_dir/admin.token"}
 	errNoLetter    = &apiError{code: "not_found", message: "there is no such dead letter"}
 	errNotLetterID = &apiError{code: "bad_request", message: "the id of a dead letter is a number from 1"}
 )
@@ -64,37 +61,24 @@ var printable = func() string {
 	return string(b)
 }()
 
-// addAdmin adds the admin API, every route behind the guard.
-func (s *Server) addAdmin(e *echo.Echo) {
-	e.GET("/admin/dead-letters", s.listLetters, s.guard)
-	e.GET("/admin/dead-letters/:id", s.showLetter, s.guard)
-	e.POST("/admin/dead-letters/:id/replay", s.replayLetter, s.guard)
-	e.DELETE("/admin/dead-letters/:id", s.dropLetter, s.guard)
-}
-
-// guard lets those in who may, and notes who they are.
-func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
-	want := sha256.Sum256([]byte(s.cfg.Admin.Token))
+// guard lets in requests with the admin token, and notes who sent them. Nothing else counts: a
+// loopback address may be that of a proxy, and a proxy adds whatever it likes.
+func (o *operations) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	want := sha256.Sum256([]byte(o.cfg.Admin.Token))
 	return func(c echo.Context) error {
-		r := c.Request()
-		if s.cfg.Admin.Token == "" {
-			if !isLoopback(s.Addr()) {
-				return errAdminOff
-			}
-			if !straightFromHere(r) {
-				s.log.Warn("refused at the admin API", "from", r.RemoteAddr, "host", r.Host)
-				return errNotHere
-			}
-			c.Set("who", "loopback "+r.RemoteAddr)
-			return next(c)
+		if o.cfg.Admin.Token == "" {
+			return errAdminOff
 		}
-		if wait := s.strangers.wait(c.RealIP(), time.Now()); wait > 0 {
-			return s.tooMany(c, "wrong tokens", wait)
+		if wait := o.strangers.wait(c.RealIP(), time.Now()); wait > 0 {
+			return o.tooMany(c, "wrong tokens", wait)
 		}
-		given := sha256.Sum256([]byte(bearer(r))) // Of the same length, so that comparing tells nothing.
+		token := bearer(c.Request())
+		given := sha256.Sum256([]byte(token)) // Of the same length, so that comparing tells nothing.
 		if subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
-			s.strangers.take(c.RealIP(), time.Now())
-			s.log.Warn("a wrong token, or none, at the admin API", "from", c.RealIP())
+			if token != "" { // A scanner without a token guesses nothing.
+				o.strangers.take(c.RealIP(), time.Now())
+				o.noted.log(o.log, slog.LevelWarn, "admin token", "wrong admin token", slog.String("address", c.RealIP()), slog.String("path", c.Path()))
+			}
 			c.Response().Header().Set("WWW-Authenticate", challenge)
 			return errNoToken
 		}
@@ -116,61 +100,8 @@ func bearer(r *http.Request) string {
 	return token
 }
 
-// straightFromHere reports whether a program of this host sent r to a loopback address by itself.
-//
-// A proxy on this host must not open this to the world: hence no header that proxies add, and no
-// HTTP/1.0, which nginx speaks when nobody tells it what to pass on. Nor may a page of another site
-// that somebody here looks at: hence the Host, for names that resolve to this host (DNS rebinding),
-// and the Origin and Sec-Fetch-Site that browsers add.
-func straightFromHere(r *http.Request) bool {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if local == nil || !isLoopback(local.String()) || !isLoopback(r.RemoteAddr) || !isLoopbackHost(r.Host) || !r.ProtoAtLeast(1, 1) {
-		return false
-	}
-	for name := range r.Header {
-		if slices.Contains(ofProxies, name) || strings.HasPrefix(name, "X-Forwarded") {
-			return false
-		}
-	}
-	for _, site := range r.Header["Sec-Fetch-Site"] {
-		if site != "same-origin" && site != "none" {
-			return false
-		}
-	}
-	for _, origin := range r.Header["Origin"] {
-		if !strings.EqualFold(origin, "http://"+r.Host) {
-			return false
-		}
-	}
-	return true
-}
-
-// ofProxies are headers that proxies add, besides X-Forwarded-*.
-var ofProxies = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Original-Host", "X-Proxyuser-Ip"}
-
-// isLoopback reports whether addr, as ip:port, is of this host alone.
-func isLoopback(addr string) bool {
-	a, err := netip.ParseAddrPort(addr)
-	return err == nil && a.Addr().Unmap().IsLoopback()
-}
-
-// isLoopbackHost reports whether a Host header can only mean this host.
-func isLoopbackHost(host string) bool {
-	name := host
-	if h, port, err := net.SplitHostPort(host); err == nil {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return false
-		}
-		name = h
-	} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		name = host[1 : len(host)-1]
-	}
-	ip, err := netip.ParseAddr(name)
-	return strings.EqualFold(name, "localhost") || err == nil && ip.Unmap().IsLoopback()
-}
-
 // listLetters answers with a page of dead letters, highest id first.
-func (s *Server) listLetters(c echo.Context) error {
+func (o *operations) listLetters(c echo.Context) error {
 	q := dlq.Query{State: c.QueryParam("state"), Function: c.QueryParam("function"), Limit: defaultLetters}
 	var err error
 	if raw := c.QueryParam("limit"); raw != "" {
@@ -183,39 +114,39 @@ func (s *Server) listLetters(c echo.Context) error {
 			return badRequest("before must be the id of a dead letter")
 		}
 	}
-	page, err := s.cfg.Letters.List(c.Request().Context(), q)
+	page, err := o.cfg.Letters.List(c.Request().Context(), q)
 	if errors.Is(err, dlq.ErrBadQuery) {
 		return badRequest("state must be waiting, replaying, replayed or all; without it, those that are not over are listed")
 	}
 	return answerLetters(c, http.StatusOK, page, err)
 }
 
-func (s *Server) showLetter(c echo.Context) error {
+func (o *operations) showLetter(c echo.Context) error {
 	id, err := letterID(c.Param("id"))
 	if err != nil {
 		return err
 	}
-	letter, err := s.cfg.Letters.Show(c.Request().Context(), id)
+	letter, err := o.cfg.Letters.Show(c.Request().Context(), id)
 	return answerLetters(c, http.StatusOK, letter, err)
 }
 
 // replayLetter answers with 202: a node sends it soon.
-func (s *Server) replayLetter(c echo.Context) error {
+func (o *operations) replayLetter(c echo.Context) error {
 	id, err := letterID(c.Param("id"))
 	if err != nil {
 		return err
 	}
-	letter, err := s.cfg.Letters.Replay(c.Request().Context(), id, who(c))
+	letter, err := o.cfg.Letters.Replay(c.Request().Context(), id, who(c))
 	return answerLetters(c, http.StatusAccepted, letter, err)
 }
 
 // dropLetter answers with the letter as it was.
-func (s *Server) dropLetter(c echo.Context) error {
+func (o *operations) dropLetter(c echo.Context) error {
 	id, err := letterID(c.Param("id"))
 	if err != nil {
 		return err
 	}
-	letter, err := s.cfg.Letters.Drop(c.Request().Context(), id, who(c))
+	letter, err := o.cfg.Letters.Drop(c.Request().Context(), id, who(c))
 	return answerLetters(c, http.StatusOK, letter, err)
 }
 

@@ -1,16 +1,22 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"burrow/dlq"
 	"burrow/httpapi"
@@ -73,19 +79,21 @@ func (f *fakeLetters) Drop(_ context.Context, id int64, who string) (*dlq.Letter
 	return &dlq.Letter{ID: id}, f.call("drop %d by %s", id, who)
 }
 
-// admin starts a server with letters, on 127.0.0.1 unless change says something else.
+// bearer is the header with the token.
+const bearer = "Authorization: Bearer " + token
+
+// admin starts a server with letters, metrics and the token.
 func admin(t *testing.T, change func(*httpapi.Config)) (*node, *fakeLetters) {
 	t.Helper()
 	letters := &fakeLetters{}
 	return start(t, func(c *httpapi.Config) {
-		c.Letters = letters
+		c.Letters, c.Admin.Token = letters, token
+		c.Gatherer = c.Metrics.(*prometheus.Registry)
 		if change != nil {
 			change(c)
 		}
 	}), letters
 }
-
-func withToken(c *httpapi.Config) { c.Admin.Token = token }
 
 func TestAdminAnswers(t *testing.T) {
 	n, letters := admin(t, nil)
@@ -105,15 +113,15 @@ func TestAdminAnswers(t *testing.T) {
 		{"GET", "/admin/dead-letters/1e3", 400, "a number from 1", ""},
 		{"POST", "/admin/dead-letters/2/replay", 422, "too short", ""},
 		{"POST", "/admin/dead-letters/1/replay", 409, "as ada requested", ""},
-		{"POST", "/admin/dead-letters/9/replay", 202, `"state":"replaying"`, "replay 9 by loopback 127.0.0.1:"},
-		{"DELETE", "/admin/dead-letters/2", 200, `"id":2`, "drop 2 by loopback 127.0.0.1:"},
+		{"POST", "/admin/dead-letters/9/replay", 202, `"state":"replaying"`, "replay 9 by token 127.0.0.1"},
+		{"DELETE", "/admin/dead-letters/2", 200, `"id":2`, "drop 2 by token 127.0.0.1"},
 		{"DELETE", "/admin/dead-letters/3", 404, "no such dead letter", ""},
 		{"GET", "/admin/dead-letters/1/replay", 405, "", ""},
 		{"DELETE", "/admin/dead-letters", 405, "", ""},
 		{"GET", "/admin/secrets", 404, "", ""},
 	} {
 		_, before := letters.last()
-		res, body := n.request(t, tt.method, tt.path, "")
+		res, body := n.request(t, tt.method, tt.path, "", bearer)
 		if res.StatusCode != tt.status || !strings.Contains(body, tt.says) {
 			t.Errorf("%s %s: got %d %s, want %d with %q", tt.method, tt.path, res.StatusCode, body, tt.status, tt.says)
 		}
@@ -131,46 +139,112 @@ func TestAdminAnswers(t *testing.T) {
 		}
 	}
 	letters.down = errors.New("the disk is gone")
-	if res, body := n.request(t, "GET", "/admin/dead-letters", ""); res.StatusCode != 503 || strings.Contains(body, "disk") {
+	if res, body := n.request(t, "GET", "/admin/dead-letters", "", bearer); res.StatusCode != 503 || strings.Contains(body, "disk") {
 		t.Errorf("the store is away: got %d %s", res.StatusCode, body)
 	}
 }
 
-func TestAdminIsOffWithoutATokenOnOtherAddresses(t *testing.T) {
-	n, letters := admin(t, func(c *httpapi.Config) { c.HTTP.Addr = "0.0.0.0:0" })
-	_, port, _ := strings.Cut(strings.TrimPrefix(n.Addr(), "[::]"), ":")
-	for _, path := range []string{"/admin/dead-letters", "/admin/dead-letters/1"} {
-		res, body := n.request(t, "GET", path, "", "Host: 127.0.0.1:"+port)
-		if res.StatusCode != 404 || !strings.Contains(body, "admin.token") {
-			t.Errorf("%s: got %d %s", path, res.StatusCode, body)
+// TestAdmin_WithoutToken sends what programs, proxies, pages and strangers send to a server
+// without a token: the admin API and /metrics are closed to all of them.
+func TestAdmin_WithoutToken(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		n, letters := admin(t, func(c *httpapi.Config) { c.HTTP.Addr, c.Admin.Token = addr, "" })
+		_, port, _ := net.SplitHostPort(n.Addr())
+		for _, headers := range outsiders("127.0.0.1:" + port) {
+			for path, method := range closed {
+				res, body := ask(t, n, method, path, headers...)
+				if res.StatusCode != 404 || !strings.Contains(body, "set admin.token") {
+					t.Errorf("%s %s with %q: got %d %s", method, path, headers, res.StatusCode, body)
+				}
+			}
 		}
-	}
-	if call, _ := letters.last(); call != "" {
-		t.Errorf("it did %s", call)
+		if call, _ := letters.last(); call != "" {
+			t.Errorf("it did %s", call)
+		}
 	}
 }
 
-func TestAdminRefusesStrangersOnALoopbackAddress(t *testing.T) {
+// TestAdmin_Outsiders sends the same to a server with a token.
+func TestAdmin_Outsiders(t *testing.T) {
 	n, letters := admin(t, nil)
-	for _, header := range []string{
-		"X-Forwarded-For: 127.0.0.1", "Via: 1.1 proxy", "Host: evil.example", "Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site",
-	} {
-		for method, path := range map[string]string{"GET": "/admin/dead-letters", "POST": "/admin/dead-letters/1/replay", "DELETE": "/admin/dead-letters/1"} {
-			res, body := n.request(t, method, path, "", header)
-			if res.StatusCode != http.StatusForbidden || errorCode(t, body) != "forbidden" {
-				t.Errorf("%s %s with %q: got %d %s", method, path, header, res.StatusCode, body)
+	for _, headers := range outsiders(n.Addr()) {
+		for path, method := range closed {
+			res, body := ask(t, n, method, path, headers...)
+			if res.StatusCode != 401 || errorCode(t, body) != "no_token" || !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer") {
+				t.Errorf("%s %s with %q: got %d %s", method, path, headers, res.StatusCode, body)
+			}
+		}
+		for _, path := range []string{"/healthz", "/readyz"} {
+			if res, body := ask(t, n, "GET", path, headers...); res.StatusCode != 200 {
+				t.Errorf("%s with %q: got %d %s", path, headers, res.StatusCode, body)
 			}
 		}
 	}
 	if call, _ := letters.last(); call != "" {
 		t.Errorf("it did %s", call)
 	}
+	for _, method := range []string{"GET", "HEAD"} {
+		res, body := n.request(t, method, "/metrics", "", bearer)
+		if res.StatusCode != 200 || method == "GET" && !strings.Contains(body, "burrow_edge_sessions 0") {
+			t.Errorf("%s /metrics with the token: %d %.100s", method, res.StatusCode, body)
+		}
+	}
+}
+
+// closed are the routes that need the token, with a method.
+var closed = map[string]string{
+	"/metrics": "GET", "/admin/dead-letters": "GET", "/admin/dead-letters/1": "DELETE", "/admin/dead-letters/1/replay": "POST",
+}
+
+// outsiders returns the headers of requests without a token: of a program of this host, and as
+// proxies and browsers of this host pass on or send them.
+func outsiders(addr string) [][]string {
+	_, port, _ := net.SplitHostPort(addr)
+	return [][]string{
+		nil, // A program; HAProxy and nginx as they come, to an upstream with this name.
+		{"Host: localhost"},
+		{"Host: localhost:" + port},
+		{"Host: 127.0.0.1"},
+		{"Host: localhost", "Connection: close"}, // nginx with proxy_http_version 1.1, asked for localhost.
+		{"Host: localhost", "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Real-IP: 203.0.113.9"},
+		{"Host: localhost", "X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "Via: 1.1 varnish"},
+		{"Host: localhost:" + port, "Origin: http://localhost:" + port, "Sec-Fetch-Site: same-origin"},
+		{"Host: localhost", "Authorization: "},
+		{"Host: localhost", "Cookie: token=" + token},
+	}
+}
+
+// ask is request for headers that a client of Go sets by itself.
+func ask(t *testing.T, n *node, method, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(n.Addr())
+	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if !slices.ContainsFunc(headers, func(h string) bool { return strings.HasPrefix(h, "Host: ") }) {
+		headers = append([]string{"Host: 127.0.0.1:" + port}, headers...)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\n%s\r\n\r\n", method, path, strings.Join(headers, "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
 }
 
 func TestAdminTakesTheTokenAndNothingElse(t *testing.T) {
-	n, letters := admin(t, withToken)
-	for _, headers := range [][]string{
-		nil,
+	n, letters := admin(t, nil)
+	for i, headers := range [][]string{
 		{"Authorization: Bearer " + token[:31]},
 		{"Authorization: Bearer " + token + "0"},
 		{"Authorization: Bearer  " + token},
@@ -178,8 +252,12 @@ func TestAdminTakesTheTokenAndNothingElse(t *testing.T) {
 		{"Authorization: " + token},
 		{"Authorization: Bearer"},
 		{"Authorization: Bearer " + token, "Authorization: Bearer x"},
-		{"Cookie: token=" + token},
+		{"Authorization: Bearer " + strings.Repeat("x", 40<<10)},
+		{"Authorization: Bearer x", "Authorization: Bearer " + token},
+		{"Proxy-Authorization: Bearer " + token},
+		{"Authorization: Bearer " + token + ", Bearer " + token},
 	} {
+		headers = append(headers, fmt.Sprint("X-Forwarded-For: 203.0.113.", i+1)) // Each has tries of its own.
 		res, body := n.request(t, "POST", "/admin/dead-letters/1/replay?token="+token, "", headers...)
 		if res.StatusCode != 401 || errorCode(t, body) != "no_token" || !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%q: got %d %s", headers, res.StatusCode, body)
@@ -197,9 +275,13 @@ func TestAdminTakesTheTokenAndNothingElse(t *testing.T) {
 func TestWrongTokensAreSlowedDown(t *testing.T) {
 	var log strings.Builder
 	n, _ := admin(t, func(c *httpapi.Config) {
-		withToken(c)
 		c.Log = slog.New(slog.NewTextHandler(&log, nil))
 	})
+	for range 30 { // No token is no guess.
+		if res, _ := n.request(t, "GET", "/metrics", "", "X-Forwarded-For: 203.0.113.9"); res.StatusCode != 401 {
+			t.Fatalf("without a token: %d", res.StatusCode)
+		}
+	}
 	ask := func(from, token string) int {
 		res, _ := n.request(t, "GET", "/admin/dead-letters", "", "Authorization: Bearer "+token, "X-Forwarded-For: "+from)
 		if wait := res.Header.Get("Retry-After"); (res.StatusCode == 429) != (wait != "") {

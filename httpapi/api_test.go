@@ -12,8 +12,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"burrow/httpapi"
 )
 
@@ -419,14 +417,14 @@ func TestPageWithoutIndex(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	n := start(t, func(c *httpapi.Config) { c.Gatherer = c.Metrics.(*prometheus.Registry) })
+	n, _ := admin(t, nil)
 	alice := n.join(t, "alice")
 	alice.send(`{"content":"x"}`)
 	alice.hears("alice", "", "x")
 	alice.send(`x`)
 	alice.fails("bad_frame")
 	eventually(t, "the frame is counted", func() bool { return n.metric(t, "burrow_edge_frames_received_total", "ok") == 1 })
-	_, body := n.request(t, "GET", "/metrics", "")
+	_, body := n.request(t, "GET", "/metrics", "", bearer)
 	for _, want := range []string{
 		`burrow_edge_sessions 1`, `burrow_edge_messages_total 1`, `burrow_edge_deliveries_total 1`,
 		`burrow_edge_frames_received_total{result="bad_frame"} 1`, `burrow_edge_publish_seconds_count 1`,

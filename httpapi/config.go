@@ -140,9 +140,9 @@ func DefaultHistoryConfig() HistoryConfig {
 
 // AdminConfig is the [admin] table of config.toml.
 type AdminConfig struct {
-	// Token opens /admin/ to whoever sends it as "Authorization: Bearer": 32
-	// characters or more. Empty: there is no /admin/ unless the server listens on a
-	// loopback address; then it is open to programs of this host. Default empty.
+	// Token opens /admin/ and /metrics to requests with "Authorization: Bearer": 32
+	// characters or more. Empty: both are closed; cmd/app generates a token and keeps it
+	// in data_dir/admin.token. Default empty.
 	Token string `toml:"token"`
 }
 
@@ -289,20 +289,32 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Auth == nil {
 		errs = append(errs, errors.New("httpapi: Config.Auth is nil; give it an auth.Auth"))
 	}
-	if t := c.Admin.Token; t != "" && !ValidToken(t) {
+	errs = append(errs, c.Admin.problems()...)
+	errs = append(errs, c.HTTP.problems()...)
+	return c, errors.Join(errs...)
+}
+
+// problems returns everything that is wrong with c.
+func (c AdminConfig) problems() (errs []error) {
+	if t := c.Token; t != "" && !ValidToken(t) {
 		errs = append(errs, errors.New("admin.token: use 32 or more letters, digits and punctuation marks, without spaces"))
 	}
-	for _, raw := range c.HTTP.AllowedOrigins {
+	return errs
+}
+
+// problems returns everything that is wrong with c.
+func (c HTTPConfig) problems() (errs []error) {
+	for _, raw := range c.AllowedOrigins {
 		if err := CheckOrigin(raw); err != nil {
 			errs = append(errs, fmt.Errorf("http.allowed_origins: %q %w", raw, err))
 		}
 	}
-	for _, raw := range c.HTTP.TrustedProxies {
+	for _, raw := range c.TrustedProxies {
 		if !ValidProxy(raw) {
 			errs = append(errs, fmt.Errorf("http.trusted_proxies: %q is neither an address nor a network; write 10.0.0.7 or 10.0.0.0/8", raw))
 		}
 	}
-	return c, errors.Join(errs...)
+	return errs
 }
 
 func positive[T int | time.Duration](v, otherwise T) T {

@@ -82,8 +82,8 @@ func unavailable(message string, cause error) error {
 }
 
 // tooMany refuses an address that has had too many of something, which the metrics count by.
-func (s *Server) tooMany(c echo.Context, what string, wait time.Duration) error {
-	s.limited(what, "", c.RealIP())
+func (e *endpoint) tooMany(c echo.Context, what string, wait time.Duration) error {
+	e.limited(what, "", c.RealIP())
 	return &apiError{code: codeRateLimited, message: "too many " + what + " from your address; try again later", retry: wait}
 }
 
@@ -119,7 +119,7 @@ func authError(err error) error {
 }
 
 // handleError answers c with err, in the one shape that all errors have.
-func (s *Server) handleError(err error, c echo.Context) {
+func (e *endpoint) handleError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
@@ -130,11 +130,11 @@ func (s *Server) handleError(err error, c echo.Context) {
 		text := http.StatusText(status)
 		body = errorBody{Code: strings.ReplaceAll(strings.ToLower(text), " ", "_"), Message: text}
 	} else {
-		e := asAPIError(err)
-		status, retry = statuses[e.code], e.retry
-		body = errorBody{Code: e.code, Message: e.message}
-		if e.cause != nil && !errors.Is(e.cause, context.Canceled) { // Canceled: the client has gone.
-			s.log.Error("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", status, "error", e.cause)
+		known := asAPIError(err)
+		status, retry = statuses[known.code], known.retry
+		body = errorBody{Code: known.code, Message: known.message}
+		if known.cause != nil && !errors.Is(known.cause, context.Canceled) { // Canceled: the client has gone.
+			e.log.Error("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", status, "error", known.cause)
 		}
 	}
 	h := c.Response().Header()
@@ -146,7 +146,7 @@ func (s *Server) handleError(err error, c echo.Context) {
 	case retry > 0:
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(retry.Seconds()))))
 	}
-	if status == http.StatusUnauthorized && s.cfg.Auth.Mode() == auth.ModeJWT {
+	if status == http.StatusUnauthorized && e.challenge {
 		h.Set("WWW-Authenticate", challenge)
 	}
 	if status == http.StatusUpgradeRequired {
@@ -155,7 +155,7 @@ func (s *Server) handleError(err error, c echo.Context) {
 		h.Set("Sec-WebSocket-Version", "13")
 	}
 	if err := writeError(c, status, body); err != nil {
-		s.log.Debug("answer", "error", err) // The client has gone.
+		e.log.Debug("answer", "error", err) // The client has gone.
 	}
 }
 

@@ -19,14 +19,14 @@ type readiness struct {
 }
 
 // healthz says that the process runs and serves.
-func (s *Server) healthz(c echo.Context) error {
+func (o *operations) healthz(c echo.Context) error {
 	return writeJSON(c, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 // readyz says whether this node should get traffic: it is seeded, does not drain, and each of its
 // parts works. What exactly is wrong is for the log, not for strangers.
-func (s *Server) readyz(c echo.Context) error {
-	answer := readiness{Draining: s.draining.Load(), Parts: s.check(c.Request().Context())}
+func (o *operations) readyz(c echo.Context) error {
+	answer := readiness{Draining: o.draining.Load(), Parts: o.check(c.Request().Context())}
 	answer.Ready = !answer.Draining
 	for _, state := range answer.Parts {
 		answer.Ready = answer.Ready && state == "ok"
@@ -35,34 +35,29 @@ func (s *Server) readyz(c echo.Context) error {
 }
 
 // check asks every part at the same time.
-func (s *Server) check(ctx context.Context) map[string]string {
+func (o *operations) check(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	parts := map[string]string{"history": "ok"}
-	select {
-	case <-s.seeded:
-	default:
-		parts["history"] = "loading"
-	}
+	parts := o.parts()
 	type result struct {
 		name string
 		err  error
 	}
-	results := make(chan result, len(s.cfg.Checks)) // Room for all: a late answer waits for nobody.
-	for name, check := range s.cfg.Checks {
+	results := make(chan result, len(o.cfg.Checks)) // Room for all: a late answer waits for nobody.
+	for name, check := range o.cfg.Checks {
 		parts[name] = "failing"
 		go func() { results <- result{name, check(ctx)} }()
 	}
-	for range s.cfg.Checks {
+	for range o.cfg.Checks {
 		select {
 		case r := <-results:
 			if r.err != nil {
-				s.log.Warn("not ready", "check", r.name, "error", r.err)
+				o.log.Warn("not ready", "check", r.name, "error", r.err)
 				continue
 			}
 			parts[r.name] = "ok"
 		case <-ctx.Done():
-			s.log.Warn("not ready", "error", ctx.Err(), "parts", parts)
+			o.log.Warn("not ready", "error", ctx.Err(), "parts", parts)
 			return parts
 		}
 	}

@@ -49,11 +49,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Namespace: "burrow", Subsystem: "edge", Name: "closes_total",
 			Help: "WebSockets that ended, by close code; lost: without one.",
 		}, []string{"code"}),
-		panics: counter("panics_total", "Panics in the code of a session: bugs."),
-		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "burrow", Subsystem: "edge", Name: "limited_total",
-			Help: "Requests that got 429, by what their address had too many of.",
-		}, []string{"limit"}),
+		panics:  counter("panics_total", "Panics in the code of a session: bugs."),
+		limited: newLimited(),
 	}
 	for _, c := range []prometheus.Collector{
 		m.sessions, m.received, m.published, m.messages, m.repeated, m.seeded, m.deliveries, m.written, m.closes, m.panics,
@@ -64,6 +61,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// newLimited returns the one metric of the edge that a node without an edge has too.
+func newLimited() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "burrow", Subsystem: "edge", Name: "limited_total",
+		Help: "Requests that got 429, by what their address had too many of.",
+	}, []string{"limit"})
 }
 
 // closed counts the end of a session.

@@ -18,8 +18,8 @@ func originServer(allowed ...string) (*Server, *bytes.Buffer) {
 	cfg.HTTP.AllowedOrigins = allowed
 	said := new(bytes.Buffer)
 	return &Server{
-		cfg: cfg, log: slog.New(slog.NewTextHandler(said, nil)),
-		proxies: newProxies(cfg.HTTP.TrustedProxies), logOrigin: &rate.Sometimes{First: 1, Interval: time.Minute},
+		endpoint: newEndpoint(cfg.HTTP, slog.New(slog.NewTextHandler(said, nil)), nil),
+		cfg:      cfg, logOrigin: &rate.Sometimes{First: 1, Interval: time.Minute},
 	}, said
 }
 

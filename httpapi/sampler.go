@@ -86,8 +86,8 @@ var limitKeys = map[string]string{
 
 // limited counts and logs that an address has had too many of something. If a proxy is not one of
 // http.trusted_proxies, its address is that of all its clients: the line says so.
-func (s *Server) limited(what, user, address string) {
-	s.metrics.limited.WithLabelValues(what).Inc()
+func (e *endpoint) limited(what, user, address string) {
+	e.limits.WithLabelValues(what).Inc()
 	attrs := []slog.Attr{slog.String("of", what), slog.String("address", address)}
 	if user != "" {
 		attrs = append(attrs, slog.String("user", user))
@@ -95,5 +95,5 @@ func (s *Server) limited(what, user, address string) {
 	if keys := limitKeys[what]; keys != "" {
 		attrs = append(attrs, slog.String("settings", keys))
 	}
-	s.noted.log(s.log, slog.LevelWarn, "limited "+what, "address over a limit; if it is your proxy, add it to http.trusted_proxies", attrs...)
+	e.noted.log(e.log, slog.LevelWarn, "limited "+what, "address over a limit; if it is your proxy, add it to http.trusted_proxies", attrs...)
 }

@@ -13,19 +13,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/olahol/melody"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/time/rate"
 
+	"burrow/auth"
 	"burrow/gen/chat"
 )
 
@@ -46,11 +44,10 @@ const stopTimeout = 10 * time.Second
 // Server is the edge of one node. Its life: New, Listen, Run; Seed once the functions are
 // subscribed; Shutdown. Its methods are safe for concurrent use.
 type Server struct {
+	*endpoint
 	cfg          Config
-	log          *slog.Logger
 	logPublish   *rate.Sometimes // A broker that is down is one line a second, not one a message.
 	logOrigin    *rate.Sometimes // A refused origin is one line a minute.
-	proxies      proxies
 	metrics      *metrics
 	hub          *hub
 	shards       *shards
@@ -61,29 +58,22 @@ type Server struct {
 	pages        map[string]*asset
 	pagesVersion string // What the page calls the others by; it changes when one of them does.
 	signIns      *hostLimiter
-	strangers    *hostLimiter             // Wrong tokens of the admin API.
 	failures     *hostLimiter             // Proofs of a name that are worth nothing.
 	upgrades     *hostLimiter             // Nil: none.
 	senders      allowances[string]       // By user.
 	addresses    allowances[netip.Prefix] // Of the same messages and bytes.
-	noted        sampler
 	posting      posting
 	searchers    *hostLimiter
 	readers      *hostLimiter  // Of the history.
 	searching    chan struct{} // Holds one for each search under way.
 	people       people
-	http         *http.Server
 
 	reseedAfter time.Duration
 	postTimeout time.Duration
 	epoch       string // Of this start of the node.
 
-	mu       sync.Mutex
-	listener net.Listener
-
-	connections gate // Sessions, from before their upgrade to their end.
-	publishing  gate // Publishes in flight.
-	draining    atomic.Bool
+	connections gate          // Sessions, from before their upgrade to their end.
+	publishing  gate          // Publishes in flight.
 	refill      chan struct{} // Asks keepFilled.
 	seeded      chan struct{} // Closed after the first successful Seed.
 	seedOnce    sync.Once
@@ -112,11 +102,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
+		endpoint:   newEndpoint(cfg.HTTP, cfg.Log.With("part", "edge"), m.limited),
 		cfg:        cfg,
-		log:        cfg.Log.With("part", "edge"),
 		logPublish: &rate.Sometimes{First: 1, Interval: time.Second},
 		logOrigin:  &rate.Sometimes{First: 1, Interval: time.Minute},
-		proxies:    newProxies(cfg.HTTP.TrustedProxies),
 		metrics:    m,
 		hub:        newHub(cfg),
 		raw:        rawConn,
@@ -124,7 +113,6 @@ func New(cfg Config) (*Server, error) {
 		pages:      pages, pagesVersion: version,
 		signIns:     newHostLimiter(cfg.Edge.SignInRate, cfg.Edge.SignInBurst),
 		upgrades:    newHostLimiter(cfg.Edge.UpgradeRate, cfg.Edge.UpgradeBurst),
-		strangers:   newHostLimiter(strangerRate, strangerBurst),
 		failures:    newHostLimiter(failureRate, failureBurst),
 		searchers:   newHostLimiter(searchRate, searchBurst),
 		readers:     newHostLimiter(historyRate, historyBurst),
@@ -140,25 +128,14 @@ func New(cfg Config) (*Server, error) {
 	s.post = newPost(s)
 	s.shards = newShards(s.hub, cfg.Edge.IOUring, s.log)
 	s.melody = s.newMelody()
-	s.http = &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    48 << 10, // 10 KB of emoji to search for are 30 KB in an address.
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	s.challenge = cfg.Auth.Mode() == auth.ModeJWT
+	s.server.Handler = s.handler()
 	return s, nil
 }
 
 // handler returns every route of the server.
 func (s *Server) handler() http.Handler {
-	e := echo.New()
-	e.HTTPErrorHandler = s.handleError
-	e.IPExtractor = s.clientAddress()
-	e.Use(secureHeaders)
-
+	e := s.routes()
 	read := []string{http.MethodGet, http.MethodHead}
 	routes := []struct {
 		methods []string
@@ -178,59 +155,24 @@ func (s *Server) handler() http.Handler {
 		{[]string{http.MethodGet}, "/api/session", s.whoAmI},
 		{[]string{http.MethodPost}, "/api/session", s.signIn},
 		{[]string{http.MethodGet}, "/api/users", s.users},
-		{read, "/healthz", s.healthz},
-		{read, "/readyz", s.readyz},
 	}
 	for _, r := range routes {
 		e.Match(r.methods, r.path, r.handle)
 	}
-	if s.cfg.Letters != nil {
-		s.addAdmin(e)
-	}
-	if s.cfg.Gatherer != nil {
-		e.Match(read, "/metrics", echo.WrapHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{})))
-	}
+	newOperations(s.endpoint, OperationsConfig{
+		Admin: s.cfg.Admin, Letters: s.cfg.Letters, Checks: s.cfg.Checks, Gatherer: s.cfg.Gatherer,
+	}, s.historyState).addTo(e)
 	return e
 }
 
-// secureHeaders lets no page do more than ours has to.
-func secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
-	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-		"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	return func(c echo.Context) error {
-		h := c.Response().Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		return next(c)
+// historyState returns the part of /readyz without a check.
+func (s *Server) historyState() map[string]string {
+	select {
+	case <-s.seeded:
+		return map[string]string{"history": "ok"}
+	default:
+		return map[string]string{"history": "loading"}
 	}
-}
-
-// Listen takes the address of http.addr, so that Addr is known and an address that is
-// taken is found before anything else starts. Run calls it if nobody has.
-func (s *Server) Listen() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listener != nil {
-		return nil
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(s.ctx, "tcp", s.cfg.HTTP.Addr)
-	if err != nil {
-		return listenError(s.cfg.HTTP.Addr, err)
-	}
-	s.listener = l
-	return nil
-}
-
-// Addr returns the address that was taken, or "" before Listen.
-func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listener == nil {
-		return ""
-	}
-	return s.listener.Addr().String()
 }
 
 // Run serves until Shutdown is done, or until ctx ends, which is a Shutdown with a bound of
@@ -248,7 +190,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(s.keepFlushing)
 	defer background.Wait() // Shutdown ends them, and no return is before that.
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() { served <- s.accept() }()
 
 	var err error
 	select {
@@ -311,20 +253,7 @@ func (s *Server) drain(ctx context.Context) error {
 		}
 	}
 
-	// A browser's spare connections, on which nothing was ever asked, look busy for 5 s.
-	stop, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if err := s.http.Shutdown(stop); err != nil {
-		if ctx.Err() != nil {
-			errs = append(errs, fmt.Errorf("httpapi: requests still in flight: %w", err))
-		}
-		_ = s.http.Close() // What it says of connections that are gone is no news.
-	}
-	s.mu.Lock()
-	if s.listener != nil {
-		_ = s.listener.Close() // Closed already, unless Run never ran.
-	}
-	s.mu.Unlock()
+	errs = append(errs, s.shutdown(ctx))
 	s.cancel()
 	return errors.Join(errs...)
 }

@@ -40,11 +40,12 @@ type node struct {
 	log    *slog.Logger
 	store  *store.Store
 	router *router.Router
-	desk   *dlq.Desk         // where people ask for dead letters
-	outbox *dlq.Outbox       // sends what they want replayed
-	online *presence.Tracker // nil without the edge
-	edge   *httpapi.Server   // nil with -edge=false
-	parts  *parts            // of these, what is open or runs
+	desk   *dlq.Desk           // where people ask for dead letters
+	outbox *dlq.Outbox         // sends what they want replayed
+	online *presence.Tracker   // nil without the edge
+	edge   *httpapi.Server     // nil with -edge=false
+	ops    *httpapi.Operations // only with -edge=false and an address
+	parts  *parts              // of these, what is open or runs
 }
 
 func newNode(cfg *config.Config, opts options, log *slog.Logger) *node {
@@ -84,6 +85,8 @@ func (n *node) open(ctx context.Context) (err error) {
 			return err
 		}
 		n.parts.add("address", nil, n.edge.Shutdown)
+	} else if err := n.newOperations(metrics); err != nil {
+		return err
 	}
 	if err := n.handle(); err != nil {
 		return err
@@ -116,7 +119,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	n.online = presence.New(presenceCfg, presenceEvents{n.router, func() string { return n.edge.BehindSince() }})
 
 	n.edge, err = httpapi.New(httpapi.Config{
-		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History, Admin: cfg.Admin,
+		HTTP: cfg.HTTP, Edge: cfg.Edge, History: cfg.History, Admin: n.admin(),
 		ListLimit:      cfg.Presence.ListLimit,
 		FlushInterval:  cfg.Presence.FlushInterval,
 		Node:           presenceCfg.Node,
@@ -130,7 +133,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		Refs:           n.store,
 		Presence:       n.online,
 		Letters:        n.desk,
-		Checks:         map[string]httpapi.Checker{"broker": n.router.Check, "store": n.store.Ping},
+		Checks:         n.checks(),
 		UI:             ui.Files,
 		Log:            n.log, Metrics: metrics, Gatherer: metrics,
 	})
@@ -225,8 +228,13 @@ func (n *node) start(ctx context.Context) error {
 	f := n.router.Features()
 	log := n.log.With("broker", n.cfg.Broker.Driver, "durable", f.Durable, "shared", f.Shared)
 	if n.edge == nil {
-		log.Info("burrow works, without an edge", "functions", n.router.Functions())
-		n.tell("")
+		addr := ""
+		if n.ops != nil {
+			addr = n.ops.Addr()
+			n.parts.add("operations", n.ops.Run, n.ops.Shutdown)
+		}
+		log.Info("burrow works, without an edge", "functions", n.router.Functions(), "addr", addr)
+		n.tell(addr)
 		return nil
 	}
 	if err := n.edge.Seed(ctx); err != nil {

@@ -59,9 +59,30 @@ func TestDLQRefusesWhatItDoesNotUnderstand(t *testing.T) {
 // ask sends a request to the admin API of p.
 func (p *process) ask(method, path string, headers ...string) (int, string) {
 	p.t.Helper()
+	return p.request(method, "/admin/dead-letters"+path, headers...)
+}
+
+// get sends a GET to p.
+func (p *process) get(path string, headers ...string) (int, string) {
+	p.t.Helper()
+	return p.request("GET", path, headers...)
+}
+
+// bearer returns the header with the generated token of the installation.
+func (in *installation) bearer(t testing.TB) string {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(in.dir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "Authorization: Bearer " + strings.TrimSpace(string(token))
+}
+
+func (p *process) request(method, path string, headers ...string) (int, string) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.addr+"/admin/dead-letters"+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.addr+path, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -219,7 +217,9 @@ func phone(t *testing.T, browser context.Context) {
 // tokens as cookies.
 func elsewhere(t *testing.T, browser context.Context) {
 	const secret = "the login and Burrow share this secret"
-	addr := install(t, memory, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY="+secret, "BURROW_AUTH_JWT_LOGIN_URL=/login").start(t).addr
+	in := install(t, memory, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY="+secret, "BURROW_AUTH_JWT_LOGIN_URL=/login")
+	node := in.start(t)
+	addr := node.addr
 	p := openTab(t, browser, addr)
 	p.shows(hook("sign-in-elsewhere"))
 	if got := look[string](p, "document.querySelector("+quote(hook("login"))+").getAttribute('href')"); got != "/login" {
@@ -255,16 +255,8 @@ func elsewhere(t *testing.T, browser context.Context) {
 	// The login has renewed the cookie by the time the first token is over: the chat goes on.
 	signIn(30 * time.Second)
 	ended := func(sessions string) bool {
-		res, err := http.Get("http://" + addr + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(string(body), `burrow_edge_closes_total{code="4401"} `+sessions+"\n")
+		_, body := node.get("/metrics", in.bearer(t))
+		return strings.Contains(body, `burrow_edge_closes_total{code="4401"} `+sessions+"\n")
 	}
 	eventually(t, patience, "the first token is over", func() bool { return ended("1") })
 	p.await("the page is connected again", "document.querySelector('.heading p').textContent.includes('online')")

@@ -29,6 +29,10 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
+	if opts.edge && cfg.HTTP.Addr == "" {
+		fmt.Fprintln(stderr, `config: http.addr: it is empty, and the edge needs an address; write ":8000", or start a worker with -edge=false`)
+		return exitUsage
+	}
 	log := newLogger(cfg.Log, stderr)
 	for _, warning := range cfg.Warnings {
 		log.Warn(warning.Error())
