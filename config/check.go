@@ -27,6 +27,9 @@ func (d *decoder) check(c *Config) {
 	if a := c.HTTP.Addr; a != "" && !validAddr(a) { // Empty is for workers; the command checks that.
 		d.wrong("this is no address to listen on; write host:port, or :port for every interface, with a port of 0 to 65535", "http.addr")
 	}
+	if err := httpapi.CheckBasePath(c.HTTP.BasePath); err != nil {
+		d.wrong(err.Error(), "http.base_path")
+	}
 	for _, origin := range c.HTTP.AllowedOrigins {
 		if err := httpapi.CheckOrigin(origin); err != nil {
 			d.wrong(clip(strconv.Quote(origin))+" "+err.Error(), "http.allowed_origins")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,9 @@ type HTTPConfig struct {
 	// may open WebSockets and sign in: "https://chat.example.org", or "*" for
 	// every origin. Default none.
 	AllowedOrigins []string `toml:"allowed_origins"`
+	// BasePath is the path of the page behind a proxy, such as "/chat": it is the path of the cookies,
+	// and requests below it are served whether or not the proxy strips it. Default "", the root.
+	BasePath string `toml:"base_path"`
 	// TrustedProxies are the addresses and networks ("10.0.0.0/8") of proxies whose
 	// X-Forwarded-For is believed. Default those of this host.
 	TrustedProxies []string `toml:"trusted_proxies"`
@@ -283,6 +287,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 
 	var errs []error
+	c.HTTP.BasePath = strings.TrimSuffix(c.HTTP.BasePath, "/")
 	if c.Publisher == nil {
 		errs = append(errs, errors.New("httpapi: Config.Publisher is nil; give it the router"))
 	}
@@ -304,6 +309,9 @@ func (c AdminConfig) problems() (errs []error) {
 
 // problems returns everything that is wrong with c.
 func (c HTTPConfig) problems() (errs []error) {
+	if err := CheckBasePath(c.BasePath); err != nil {
+		errs = append(errs, fmt.Errorf("http.base_path: %w", err))
+	}
 	for _, raw := range c.AllowedOrigins {
 		if err := CheckOrigin(raw); err != nil {
 			errs = append(errs, fmt.Errorf("http.allowed_origins: %q %w", raw, err))

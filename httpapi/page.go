@@ -74,8 +74,9 @@ var contentTypes = map[string]string{
 	".woff2":       "font/woff2",
 }
 
-// loadPages reads the files of the page, by path. Index.html refers to the others below /ui/: in
-// what is served that is a path with the version of them all, below which nothing ever changes.
+// loadPages reads the files of the page, by path. Index.html refers to the others below /ui/: in the
+// answer these are relative addresses, which work below any path of a proxy, with the version of all
+// files in them, so that their content never changes.
 func loadPages(files fs.FS) (pages map[string]*asset, version string, err error) {
 	pages = make(map[string]*asset)
 	if files == nil {
@@ -102,7 +103,7 @@ func loadPages(files fs.FS) (pages map[string]*asset, version string, err error)
 		return nil, "", fmt.Errorf("httpapi: Config.UI: %w", err)
 	}
 	version = "@" + hex.EncodeToString(all.Sum(nil)[:8])
-	pages["index.html"] = newAsset("index.html", bytes.ReplaceAll(index.content, []byte(`"/ui/`), []byte(`"/ui/`+version+`/`)))
+	pages["index.html"] = newAsset("index.html", bytes.ReplaceAll(index.content, []byte(`"/ui/`), []byte(`"ui/`+version+`/`)))
 	return pages, version, nil
 }
 

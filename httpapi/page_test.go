@@ -61,9 +61,9 @@ func TestFirstLoadIsSmall(t *testing.T) {
 		return unzip(t, res, body)
 	}
 	page := load("/", "no-cache")
-	for _, ref := range regexp.MustCompile(`(?:href|src)="(/ui/[^"]+)"`).FindAllSubmatch(page, -1) {
-		body := load(string(ref[1]), "public, max-age=31536000, immutable")
-		_, name, _ := strings.Cut(strings.TrimPrefix(string(ref[1]), "/ui/"), "/")
+	for _, ref := range regexp.MustCompile(`(?:href|src)="(ui/[^"]+)"`).FindAllSubmatch(page, -1) {
+		body := load("/"+string(ref[1]), "public, max-age=31536000, immutable")
+		_, name, _ := strings.Cut(strings.TrimPrefix(string(ref[1]), "ui/"), "/")
 		if want, err := ui.Files.ReadFile(name); err != nil || !bytes.Equal(body, want) {
 			t.Errorf("%s is not the file %s: %v", ref[1], name, err)
 		}

@@ -162,7 +162,7 @@ func (s *Server) handler() http.Handler {
 	newOperations(s.endpoint, OperationsConfig{
 		Admin: s.cfg.Admin, Letters: s.cfg.Letters, Checks: s.cfg.Checks, Gatherer: s.cfg.Gatherer,
 	}, s.historyState).addTo(e)
-	return e
+	return s.belowBasePath(e)
 }
 
 // historyState returns the part of /readyz without a check.

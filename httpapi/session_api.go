@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -44,7 +45,7 @@ func (s *Server) whoAmI(c echo.Context) error {
 			return err
 		}
 		if renewed != "" {
-			setCookie(c, guestCookie, session, renewed)
+			s.setCookie(c, guestCookie, session, renewed)
 		}
 		name = session.Name
 	}
@@ -80,7 +81,7 @@ func (s *Server) signIn(c echo.Context) error {
 	if err != nil {
 		return authError(err)
 	}
-	setCookie(c, guestCookie, session, cookie)
+	s.setCookie(c, guestCookie, session, cookie)
 	return s.answerSession(c, session.Name)
 }
 
@@ -95,16 +96,16 @@ func (s *Server) keepToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	setCookie(c, tokenCookie, session, token)
+	s.setCookie(c, tokenCookie, session, token)
 	return s.answerSession(c, session.Name)
 }
 
 // setCookie gives the browser the cookie that proves session.
-func setCookie(c echo.Context, name string, session auth.Session, value string) {
+func (s *Server) setCookie(c echo.Context, name string, session auth.Session, value string) {
 	c.SetCookie(&http.Cookie{
 		Name:     name,
 		Value:    value,
-		Path:     "/",
+		Path:     cmp.Or(s.cfg.HTTP.BasePath, "/"),
 		Expires:  session.Expires,
 		HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,

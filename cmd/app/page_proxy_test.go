@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -47,6 +54,8 @@ func TestPageProxy(t *testing.T) {
 	browser := openBrowser(t)
 	t.Run("ForeignRefusal", func(t *testing.T) { foreignRefusal(t, browser) })
 	t.Run("NoHost", func(t *testing.T) { noHost(t, browser) })
+	t.Run("SubPath", func(t *testing.T) { subPath(t, browser) })
+	t.Run("SubPathNginx", func(t *testing.T) { subPathNginx(t, browser) })
 }
 
 // foreignRefusal has the proxy refuse everything while the server restarts: the page stays signed in.
@@ -116,4 +125,123 @@ func noHost(t *testing.T, browser context.Context) {
 	}
 	p.fits()
 	p.shot("no-host")
+}
+
+// subPath has proxies serve the page below a path: one strips it, without the server knowing, and one
+// does not. Without WebSockets too.
+func subPath(t *testing.T, browser context.Context) {
+	for _, tt := range []struct {
+		name             string
+		strip, noUpgrade bool
+		environ          []string
+	}{
+		{"stripped", true, false, nil},
+		{"stripped, without WebSockets", true, true, nil},
+		{"stripped, with http.base_path", true, false, []string{"BURROW_HTTP_BASE_PATH=/team/chat"}},
+		{"not stripped", false, false, []string{"BURROW_HTTP_BASE_PATH=/team/chat/"}},
+		{"not stripped, without WebSockets", false, true, []string{"BURROW_HTTP_BASE_PATH=/team/chat"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			addr := install(t, memory).startWith(t, nil, tt.environ...).addr
+			f := newFront(t, addr, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if tt.noUpgrade {
+					r.Header.Del("Upgrade")
+				}
+				if tt.strip {
+					next = http.StripPrefix("/team/chat", next)
+				}
+				if !strings.HasPrefix(r.URL.Path, "/team/chat") {
+					http.NotFound(w, r)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+			talkBelow(t, browser, f.addr, "/team/chat/")
+		})
+	}
+}
+
+// talkBelow opens the page at a path of a proxy, signs in, says something and comes back.
+func talkBelow(t *testing.T, browser context.Context, addr, path string) {
+	t.Helper()
+	p := openTab(t, browser, addr+strings.TrimSuffix(path, "/"))
+	p.signIn("alice")
+	p.say("from below")
+	p.do(chromedp.Reload())
+	p.reads("from below")
+	if got := look[string](p, "location.pathname"); got != path {
+		t.Errorf("the page is at %s", got)
+	}
+	p.quiet("favicon", "WebSocket connection")
+}
+
+// subPathNginx is subPath with a real nginx and the lines of docs/operations.md.
+func subPathNginx(t *testing.T, browser context.Context) {
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		if os.Getenv("BURROW_TEST_REQUIRE") != "" {
+			t.Fatal("there is no nginx in PATH: install it")
+		}
+		t.Skip("there is no nginx in PATH: install it to run this")
+	}
+	stripped := install(t, memory).start(t).addr
+	whole := install(t, memory).startWith(t, nil, "BURROW_HTTP_BASE_PATH=/whole").addr
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := socket.Addr().String()
+	_ = socket.Close()
+	const forward = `
+		proxy_http_version 1.1;
+		proxy_set_header Host $http_host;
+		proxy_set_header Upgrade $http_upgrade;
+		proxy_set_header Connection $connection_upgrade;
+		proxy_set_header X-Forwarded-For $remote_addr;
+		proxy_set_header X-Forwarded-Proto $scheme;`
+	dir := t.TempDir()
+	conf := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log stderr; worker_processes 1; %[5]s
+events { worker_connections 256; }
+http {
+	access_log off;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+	map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+	server {
+		listen %[2]s;
+		location /chat/ { proxy_pass http://%[3]s/; %[6]s }
+		location /whole { proxy_pass http://%[4]s; %[6]s }
+	}
+}`, dir, addr, stripped, whole, nginxUser(), forward)
+	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // It may have ended.
+		<-ended
+	})
+	eventually(t, patience, "nginx listens", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	talkBelow(t, browser, addr, "/chat/")
+	talkBelow(t, browser, addr, "/whole/")
+}
+
+// nginxUser is the directive for its workers, which as another user could not use the directory of a test.
+func nginxUser() string {
+	if os.Geteuid() == 0 {
+		return "user root;"
+	}
+	return ""
 }

@@ -98,9 +98,9 @@ const app = {
   enter(name) {
     app.leave();
     if (app.mode === 'open') NAME.set('name', name);
-    const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const address = `${scheme}//${location.host}/ws/${encodeURIComponent(name)}`;
-    const connection = new Connection(() => (chat.since ? `${address}?since=${chat.since}` : address), {
+    const address = new URL(`ws/${encodeURIComponent(name)}`, location.href); // below the path of the page
+    address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+    const connection = new Connection(() => (chat.since ? `${address}?since=${chat.since}` : String(address)), {
       opened: () => chat.opened(),
       received: (text) => chat.frame(text),
       // 1009: the frame was too big, and there is only ever one in flight.

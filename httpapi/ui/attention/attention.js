@@ -1,6 +1,7 @@
 // What calls for a person who looks elsewhere: a desktop notification and a sound,
 // once for each message, however many tabs are open.
 import { line, mentions } from '../lib/format.js';
+import { place } from '../lib/place.js';
 import { ROOM } from '../store/messages.js';
 
 const WAIT = 500; // ms that a tab has to say that the message is being looked at
@@ -20,7 +21,7 @@ export class Attention {
     this.speaks = !locks;
     const stopped = new Promise((stop) => (this.stop = stop));
     this.ended = Promise.resolve(
-      locks?.request(`burrow.attention.${me}`, () => {
+      locks?.request(`burrow${place}.attention.${me}`, () => {
         this.speaks = true;
         return stopped;
       }),

@@ -42,14 +42,14 @@ async function call(path, options = {}) {
  * In mode jwt one signs in elsewhere: at the address login, if there is one.
  */
 export async function getSession() {
-  const session = await call('/api/session');
+  const session = await call('api/session');
   if (typeof session.mode !== 'string') throw new ApiError(0, '', 'Another server answered. Please try again later.');
   return session;
 }
 
 /** postSession asks for a name and returns {mode, name} with the name as granted. */
 export const postSession = (name) =>
-  call('/api/session', {
+  call('api/session', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ name }),
@@ -66,7 +66,7 @@ export function getHistory({ before = '', after = '', talk = '', limit = 50, cli
   if (after) query.set('after', after);
   if (talk) query.set('with', talk);
   if (clientId) query.set('client_id', clientId);
-  return call(`/api/history?${query}`);
+  return call(`api/history?${query}`);
 }
 
 /**
@@ -79,19 +79,19 @@ export function search({ q, before = '', talk = null, limit = 30, clientId = '' 
   if (before) query.set('before', before);
   if (talk !== null) query.set('with', talk || 'global');
   if (clientId) query.set('client_id', clientId);
-  return call(`/api/search?${query}`);
+  return call(`api/search?${query}`);
 }
 
 /** getConversations returns {conversations: [{with, message}]}: the private talks of clientId in the archive, newest first. */
 export function getConversations({ clientId = '' }) {
   const query = new URLSearchParams({ limit: '50' });
   if (clientId) query.set('client_id', clientId);
-  return call(`/api/conversations?${query}`);
+  return call(`api/conversations?${query}`);
 }
 
 /** findUsers returns {users: [{name, away}], found, total}: who is online and has q in the name. */
 export function findUsers({ q, limit = 50, clientId = '' }) {
   const query = new URLSearchParams({ q, limit: String(limit) });
   if (clientId) query.set('client_id', clientId);
-  return call(`/api/users?${query}`);
+  return call(`api/users?${query}`);
 }

@@ -14,8 +14,9 @@ const batch = (...frames) => JSON.stringify({ frames });
 export function eventsURL(url) {
   const { protocol, host, pathname, searchParams } = new URL(url);
   const query = new URLSearchParams(searchParams);
-  query.set('client_id', decodeURIComponent(pathname.slice('/ws/'.length)));
-  return { base: `${protocol === 'wss:' ? 'https:' : 'http:'}//${host}`, query };
+  const at = pathname.lastIndexOf('/ws/');
+  query.set('client_id', decodeURIComponent(pathname.slice(at + '/ws/'.length)));
+  return { base: `${protocol === 'wss:' ? 'https:' : 'http:'}//${host}${pathname.slice(0, at + 1)}`, query };
 }
 
 /** parser returns a function that takes text as it comes and tells event({id, event, data}) and beat(). */
@@ -72,7 +73,7 @@ export function openEvents(url, { opened, received, closed }) {
   });
 
   async function listen() {
-    const res = await fetch(`${base}/events?${query}`, { headers: { accept: 'text/event-stream' }, cache: 'no-store', signal: stop.signal });
+    const res = await fetch(`${base}events?${query}`, { headers: { accept: 'text/event-stream' }, cache: 'no-store', signal: stop.signal });
     if (!res.ok || !res.headers.get('content-type')?.startsWith('text/event-stream')) throw new Error(`the server answered ${res.status}`);
     let first = true;
     const decoder = new TextDecoder();
@@ -101,7 +102,7 @@ export function openEvents(url, { opened, received, closed }) {
   async function tellPresent(activity) {
     present = activity;
     for (let i = 0; i < TRIES && activity === present && !over; i++) {
-      const answer = await post('/api/activity', activity, { stream }).catch(() => null);
+      const answer = await post('api/activity', activity, { stream }).catch(() => null);
       if (answer?.ack) return;
       await new Promise((done) => setTimeout(done, AGAIN));
     }
@@ -111,10 +112,10 @@ export function openEvents(url, { opened, received, closed }) {
     send(text) {
       if (over) return false;
       const frame = JSON.parse(text);
-      if (frame.send) post('/api/messages', frame.send).then((answer) => tell(batch(answer)), () => end(1006));
-      else if (frame.typing) post('/api/typing', frame.typing).catch(() => {}); // It is not worth more.
+      if (frame.send) post('api/messages', frame.send).then((answer) => tell(batch(answer)), () => end(1006));
+      else if (frame.typing) post('api/typing', frame.typing).catch(() => {}); // It is not worth more.
       else if (frame.activity) tellPresent(frame.activity);
-      else if (frame.ping && slow) fetch(`${base}/healthz`, { signal: stop.signal }).then(() => tell(batch()), () => {});
+      else if (frame.ping && slow) fetch(`${base}healthz`, { signal: stop.signal }).then(() => tell(batch()), () => {});
       return true;
     },
     close() {

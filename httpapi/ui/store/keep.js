@@ -1,6 +1,7 @@
 // What must outlive a reload: messages that the server has not confirmed. They are
 // kept in IndexedDB, by ref. Where that is forbidden or broken they live as long as
 // the page.
+import { place } from '../lib/place.js';
 
 const request = (r) =>
   new Promise((resolve, reject) => {
@@ -16,7 +17,7 @@ export class Keep {
   }
 
   async open(factory) {
-    const opening = factory.open('burrow', 1);
+    const opening = factory.open(`burrow${place}`, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore('outbox', { keyPath: 'ref' }).createIndex('user', 'user');
     const db = await request(opening);
     db.onversionchange = () => db.close(); // a newer page in another tab

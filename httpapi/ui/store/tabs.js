@@ -1,4 +1,5 @@
 // The other tabs of the same user in this browser: what one of them does, all know.
+import { place } from '../lib/place.js';
 
 /**
  * Tabs passes small objects {kind, …} to the other tabs. `on` maps a kind to what
@@ -8,7 +9,7 @@ export class Tabs {
   constructor(user, Channel = globalThis.BroadcastChannel) {
     this.on = {};
     try {
-      this.channel = new Channel(`burrow.${user}`);
+      this.channel = new Channel(`burrow${place}.${user}`);
       this.channel.onmessage = ({ data }) => this.on[data?.kind]?.(data);
     } catch {
       this.channel = null; // each tab for itself

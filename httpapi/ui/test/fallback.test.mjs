@@ -121,7 +121,9 @@ test('events are read in whatever pieces they come', () => {
 
 test('the address of the events is that of the WebSocket', () => {
   const { base, query } = eventsURL('wss://chat.example:8443/ws/Zo%C3%AB%20%26?since=1');
-  assert.equal(base, 'https://chat.example:8443');
+  assert.equal(base, 'https://chat.example:8443/');
   assert.equal(query.get('client_id'), 'Zoë &');
   assert.equal(query.get('since'), '1');
+  assert.equal(eventsURL('ws://host/ws/chat/ws/bob').base, 'http://host/ws/chat/');
+  assert.equal(eventsURL('ws://host/chat/ws/bob').query.get('client_id'), 'bob');
 });
