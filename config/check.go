@@ -35,6 +35,11 @@ func (d *decoder) check(c *Config) {
 			d.wrong(clip(strconv.Quote(origin))+" "+err.Error(), "http.allowed_origins")
 		}
 	}
+	for _, host := range c.HTTP.AllowedHosts {
+		if err := httpapi.CheckHost(host); err != nil {
+			d.wrong(clip(strconv.Quote(host))+" "+err.Error(), "http.allowed_hosts")
+		}
+	}
 	for _, proxy := range c.HTTP.TrustedProxies {
 		if !httpapi.ValidProxy(proxy) {
 			d.wrong(clip(strconv.Quote(proxy))+` is no address and no network; write "10.0.0.7", "10.0.0.0/8" or "fd00::/8"`, "http.trusted_proxies")

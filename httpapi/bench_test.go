@@ -51,7 +51,7 @@ func BenchmarkBroadcast(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer conn.Close()
-				fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", strings.Join(upgrade, "\r\n"))
+				fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n", strings.Join(upgrade, "\r\n"))
 				response := make([]byte, 129) // Of gorilla's 101.
 				if _, err := conn.Read(response); err != nil {
 					b.Fatal(err)

@@ -29,6 +29,12 @@ type HTTPConfig struct {
 	// BasePath is the path of the page behind a proxy, such as "/chat": it is the path of the cookies,
 	// and requests below it are served whether or not the proxy strips it. Default "", the root.
 	BasePath string `toml:"base_path"`
+	// AllowedHosts are the names in Host headers that the server answers to: "chat.example.org",
+	// "*.example.org", or "*" for all. On a loopback address loopback names are always
+	// allowed, elsewhere also IP addresses and names outside the public DNS. Default none: then
+	// other names are allowed from trusted proxies and public addresses, but not on a
+	// loopback address.
+	AllowedHosts []string `toml:"allowed_hosts"`
 	// TrustedProxies are the addresses and networks ("10.0.0.0/8") of proxies whose
 	// X-Forwarded-For is believed. Default those of this host.
 	TrustedProxies []string `toml:"trusted_proxies"`
@@ -36,7 +42,7 @@ type HTTPConfig struct {
 
 // DefaultHTTPConfig returns the defaults of the [http] table.
 func DefaultHTTPConfig() HTTPConfig {
-	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}, TrustedProxies: []string{"127.0.0.0/8", "::1/128"}}
+	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}, AllowedHosts: []string{}, TrustedProxies: []string{"127.0.0.0/8", "::1/128"}}
 }
 
 // EdgeConfig is the [edge] table of config.toml: what one WebSocket may do.
@@ -315,6 +321,11 @@ func (c HTTPConfig) problems() (errs []error) {
 	for _, raw := range c.AllowedOrigins {
 		if err := CheckOrigin(raw); err != nil {
 			errs = append(errs, fmt.Errorf("http.allowed_origins: %q %w", raw, err))
+		}
+	}
+	for _, raw := range c.AllowedHosts {
+		if err := CheckHost(raw); err != nil {
+			errs = append(errs, fmt.Errorf("http.allowed_hosts: %q %w", raw, err))
 		}
 	}
 	for _, raw := range c.TrustedProxies {

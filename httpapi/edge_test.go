@@ -200,7 +200,7 @@ func TestEarlyDataIsRefused(t *testing.T) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s", strings.Join(upgrade, "\r\n"), rawFrame(0x81, `{"content":"x"}`))
+	fmt.Fprintf(conn, "GET /ws/alice HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s", strings.Join(upgrade, "\r\n"), rawFrame(0x81, `{"content":"x"}`))
 	if data, _ := io.ReadAll(conn); strings.Contains(string(data), "101") {
 		t.Errorf("got %q", data)
 	}

@@ -29,6 +29,7 @@ type endpoint struct {
 
 	mu       sync.Mutex
 	listener net.Listener
+	loopback bool // Only this machine can reach listener. Set by Listen, before any request.
 }
 
 func newEndpoint(settings HTTPConfig, log *slog.Logger, limits *prometheus.CounterVec) *endpoint {
@@ -53,7 +54,7 @@ func (e *endpoint) routes() *echo.Echo {
 	r := echo.New()
 	r.HTTPErrorHandler = e.handleError
 	r.IPExtractor = e.clientAddress()
-	r.Use(secureHeaders)
+	r.Use(secureHeaders, newHosts(e.settings).check(e))
 	return r
 }
 
@@ -83,7 +84,7 @@ func (e *endpoint) Listen() error {
 	if err != nil {
 		return listenError(e.settings.Addr, err)
 	}
-	e.listener = l
+	e.listener, e.loopback = l, isLoopbackListener(l)
 	return nil
 }
 

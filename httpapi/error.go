@@ -28,6 +28,7 @@ var statuses = map[string]int{
 	"no_token":          http.StatusUnauthorized,
 	"invalid_token":     http.StatusUnauthorized,
 	"foreign_origin":    http.StatusForbidden,
+	"foreign_host":      http.StatusMisdirectedRequest,
 	"forbidden":         http.StatusForbidden,
 	"not_found":         http.StatusNotFound,
 	"not_waiting":       http.StatusConflict,

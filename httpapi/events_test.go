@@ -306,7 +306,7 @@ func TestEventsOfBadClients(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		_ = conn.(*net.TCPConn).SetReadBuffer(1024)
-		fmt.Fprintf(conn, "GET /events?client_id=%s HTTP/1.1\r\nHost: x\r\n\r\n", user)
+		fmt.Fprintf(conn, "GET /events?client_id=%s HTTP/1.1\r\nHost: localhost\r\n\r\n", user)
 		return conn
 	}
 	open("slow")

@@ -302,7 +302,7 @@ func TestSlowBodiesAreAnsweredInTime(t *testing.T) {
 	defer conn.Close()
 	body := posted(ref(1), "slow", "")
 	began := time.Now()
-	fmt.Fprintf(conn, "POST /api/messages?client_id=alice HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	fmt.Fprintf(conn, "POST /api/messages?client_id=alice HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	eventually(t, "it is being read", func() bool { return httpapi.Posting(n.Server, "alice") == 1 })
 	<-time.After(late) // What takes time is what is tested.
 	fmt.Fprint(conn, body)
