@@ -226,6 +226,8 @@ type Config struct {
 	FlushInterval time.Duration `toml:"-"`
 	// Node is what clients are told to be connected to. Default a random name.
 	Node string `toml:"-"`
+	// Installation is sent with /healthz, for a check on the same host. Default nothing.
+	Installation string `toml:"-"`
 	// LoginURL is auth.jwt.login_url: where the page sends people who have no token.
 	LoginURL string `toml:"-"`
 	// ArchivePrivate is store.archive_private: private messages are archived too.

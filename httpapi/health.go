@@ -11,6 +11,9 @@ import (
 // checkTimeout bounds one check of /readyz.
 const checkTimeout = 2 * time.Second
 
+// InstallationHeader is in the answer of /healthz: Config.Installation.
+const InstallationHeader = "Burrow-Installation"
+
 // readiness is the answer of /readyz.
 type readiness struct {
 	Ready    bool              `json:"ready"`
@@ -20,6 +23,9 @@ type readiness struct {
 
 // healthz says that the process runs and serves.
 func (o *operations) healthz(c echo.Context) error {
+	if o.cfg.Installation != "" {
+		c.Response().Header().Set(InstallationHeader, o.cfg.Installation)
+	}
 	return writeJSON(c, http.StatusOK, map[string]string{"status": "ok"})
 }
 

@@ -23,6 +23,8 @@ type OperationsConfig struct {
 	Gatherer prometheus.Gatherer   // What /metrics serves. Nil: there is no such route.
 	Metrics  prometheus.Registerer // Default a private registry.
 	Log      *slog.Logger          // Default slog.Default().
+	// Installation is sent with /healthz, for a check on the same host. Default nothing.
+	Installation string
 }
 
 // operations are the routes for operators: health, readiness, metrics and dead letters.

@@ -161,6 +161,7 @@ func (s *Server) handler() http.Handler {
 	}
 	newOperations(s.endpoint, OperationsConfig{
 		Admin: s.cfg.Admin, Letters: s.cfg.Letters, Checks: s.cfg.Checks, Gatherer: s.cfg.Gatherer,
+		Installation: s.cfg.Installation,
 	}, s.historyState).addTo(e)
 	return s.belowBasePath(e)
 }

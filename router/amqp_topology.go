@@ -102,6 +102,21 @@ func amqpDeclareTopic(ch *amqp.Channel, topic string, delivery Delivery) error {
 	return nil
 }
 
+// amqpDeclareGroup makes the topic and, for tasks, the queue of group.
+func amqpDeclareGroup(ch *amqp.Channel, topic string, delivery Delivery, group string) error {
+	if err := amqpDeclareTopic(ch, topic, delivery); err != nil || delivery == Event {
+		return err
+	}
+	queue := amqpQueueOf(topic, group)
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(topic)); err != nil {
+		return amqpExplain("queue "+queue, err)
+	}
+	if err := ch.QueueBind(queue, "", topic, false, nil); err != nil {
+		return amqpExplain("queue "+queue, err)
+	}
+	return nil
+}
+
 // amqpMissing tells if there is no such exchange.
 func amqpMissing(conn *amqpConn, exchange string) (bool, error) {
 	ch, err := conn.Channel()
@@ -208,16 +223,7 @@ func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Deliver
 			return err
 		}
 		defer func() { _ = ch.Close() }()
-		if err := amqpDeclareTopic(ch, topic, delivery); err != nil || delivery == Event {
-			return err
-		}
-		if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(topic)); err != nil {
-			return amqpExplain("queue "+queue, err)
-		}
-		if err := ch.QueueBind(queue, "", topic, false, nil); err != nil {
-			return amqpExplain("queue "+queue, err)
-		}
-		return nil
+		return amqpDeclareGroup(ch, topic, delivery, group)
 	}, nil)
 	if err != nil || delivery == Event {
 		return err

@@ -69,6 +69,12 @@ type driver interface {
 	// open starts one reading of sub and fixes its position before it returns. It
 	// goes on at sub.cursor, which only sources write, if that is set.
 	open(ctx context.Context, sub *subscription) (source, error)
+	// inspect reports whether the broker has what declare of sub makes, and an error if
+	// that does not fit, or cannot be used. It creates nothing.
+	inspect(ctx context.Context, sub *subscription) (exists bool, err error)
+	// remove deletes what declare of sub has made, and the topic with it. For topics of
+	// Rehearse only.
+	remove(ctx context.Context, sub *subscription) error
 	// refuses tells if err, of declare or open, is an answer of the broker that it would
 	// give again.
 	refuses(err error) bool
@@ -177,7 +183,11 @@ func openDriver(ctx context.Context, cfg Config) (driver, error) {
 		}
 		return newMemoryDriver(cfg.Memory, cfg.Log), nil
 	case "nats":
-		return newNATSDriver(ctx, cfg)
+		drv, err := newNATSDriver(ctx, cfg)
+		if errors.Is(err, errEmbeddedInUse) {
+			return inUse{&memoryDriver{bus: NewMemory(), log: cfg.Log}, err.Error()}, nil
+		}
+		return drv, err
 	case "redis":
 		return newRedisDriver(ctx, cfg)
 	case "amqp":

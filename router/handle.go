@@ -136,12 +136,15 @@ func (r *Router) handle(name string, typ protoreflect.MessageType, fn func(conte
 	}
 	r.known[key] = typ
 	r.functions = append(r.functions, name)
+	sub := subscription{topic: topic, delivery: delivery, group: name}
 	if r.cfg.Functions != nil && !slices.Contains(r.cfg.Functions, name) {
 		if delivery == Task {
-			r.declare = append(r.declare, subscription{topic: topic, delivery: delivery, group: name})
+			r.declare = append(r.declare, sub)
+			r.plan = append(r.plan, sub)
 		}
 		return nil
 	}
+	r.plan = append(r.plan, sub)
 	settings := r.cfg.Function[name].orDefault()
 	s := newSubscriber(r.drv, delivery, name, settings, r.abandoned, r.log, r.metrics)
 	s.patience = r.cfg.ConnectTimeout

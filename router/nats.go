@@ -328,21 +328,25 @@ func (d *natsDriver) consumerName(topic, group string) string {
 	return group + "--" + d.typeName(topic)
 }
 
-func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
-	name := d.consumerName(topic, group)
-	if err := d.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer d.unlock()
-	consumer, err := d.conn().subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), jetstream.ConsumerConfig{
-		Durable:       name,
+func (d *natsDriver) taskConsumerConfig(topic, group string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       d.consumerName(topic, group),
 		FilterSubject: topic,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,
 		MaxAckPending: natsMaxAckPending,
 		MaxDeliver:    -1,
-	})
+	}
+}
+
+func (d *natsDriver) taskConsumer(ctx context.Context, topic, group string) (jetstream.Consumer, error) {
+	name := d.consumerName(topic, group)
+	if err := d.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer d.unlock()
+	consumer, err := d.conn().subJS.CreateOrUpdateConsumer(ctx, d.streamName(topic, Task), d.taskConsumerConfig(topic, group))
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", name, err)
 	}

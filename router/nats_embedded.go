@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,7 +31,7 @@ const (
 // embeddedNATS is a JetStream server inside the process, reached by no network.
 type embeddedNATS struct {
 	srv      *server.Server
-	lock     *flock.Flock
+	release  func() error // the directory
 	syncer   natsSyncer
 	stopSync context.CancelFunc
 	syncing  sync.WaitGroup
@@ -40,6 +42,9 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		return nil, errors.New("router: the embedded broker needs a data directory: set data_dir")
 	}
 	dir := filepath.Join(cfg.DataDir, "nats")
+	if cfg.Rehearsal {
+		return rehearseEmbeddedNATS(cfg, dir)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("router: embedded broker: %w; set data_dir to a directory that can be written", err)
 	}
@@ -49,8 +54,70 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 		return nil, fmt.Errorf("router: lock %s: %w", lock.Path(), err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("router: the data directory %s is in use by another process: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir)
+		return nil, fmt.Errorf("router: the data directory %s is in use by another process%s: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir, lockOwner(lock.Path()))
 	}
+	_ = os.WriteFile(lock.Path(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for messages only
+	e, err := runEmbeddedNATS(cfg, dir)
+	if err != nil {
+		_ = lock.Unlock()
+		return nil, err
+	}
+	e.release = lock.Unlock
+	return e, nil
+}
+
+// lockOwner returns the process that has written its number into a lock file.
+func lockOwner(path string) string {
+	text, _ := os.ReadFile(path) // unreadable on Windows
+	if pid, err := strconv.Atoi(string(text)); err == nil {
+		return fmt.Sprintf(" (pid %d)", pid)
+	}
+	return ""
+}
+
+// errEmbeddedInUse says that a running Burrow has the lock of a data directory.
+var errEmbeddedInUse = errors.New("in use by a running Burrow")
+
+// rehearseEmbeddedNATS runs a server in a temporary directory on the disk of data_dir, and
+// looks whether the lock of dir is free. It changes nothing in dir.
+func rehearseEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
+	if path := filepath.Join(dir, "lock"); fileExists(path) {
+		lock := flock.New(path, flock.SetFlag(os.O_RDWR))
+		locked, err := lock.TryLock()
+		if err != nil {
+			return nil, fmt.Errorf("router: lock %s: %w", path, err)
+		}
+		if !locked {
+			return nil, fmt.Errorf("%w%s", errEmbeddedInUse, lockOwner(path))
+		}
+		if err := lock.Unlock(); err != nil {
+			return nil, fmt.Errorf("router: unlock %s: %w", path, err)
+		}
+	}
+	parent := dir
+	for !fileExists(parent) && parent != filepath.Dir(parent) {
+		parent = filepath.Dir(parent)
+	}
+	temporary, err := os.MkdirTemp(parent, ".burrow-check-*")
+	if err != nil {
+		return nil, fmt.Errorf("router: embedded broker: %w; set data_dir to a directory that can be written", err)
+	}
+	e, err := runEmbeddedNATS(cfg, temporary)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(temporary))
+	}
+	e.release = func() error { return os.RemoveAll(temporary) }
+	return e, nil
+}
+
+// fileExists reports whether there is something at path.
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// runEmbeddedNATS starts a server that stores in dir.
+func runEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
 	payload := cfg.MaxMessageBytes + natsHeaders
 	opts := &server.Options{
 		ServerName:         "burrow",
@@ -67,7 +134,6 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
-		_ = lock.Unlock()
 		return nil, fmt.Errorf("router: embedded broker: %w", err)
 	}
 	srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
@@ -75,10 +141,9 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	if !srv.ReadyForConnections(embeddedStart) {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		_ = lock.Unlock()
 		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
 	}
-	e := &embeddedNATS{srv: srv, lock: lock, syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile}}
+	e := &embeddedNATS{srv: srv, syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile}}
 	syncing, stop := context.WithCancel(context.Background())
 	e.stopSync = stop
 	if syncsOutside {
@@ -96,7 +161,7 @@ func (e *embeddedNATS) stop() error {
 	e.stopSync()
 	e.syncing.Wait()
 	e.syncer.pass() // what it wrote last
-	return errors.Join(e.syncer.err(), e.lock.Unlock())
+	return errors.Join(e.syncer.err(), e.release())
 }
 
 // Of a consumer: how many numbers takeBack names one by one, and how long it waits for the

@@ -65,6 +65,9 @@ type Config struct {
 	// it was slower than their publishers, or its subscription was lost for a while.
 	// It must not wait. Default: only the log and the metrics tell.
 	OnGap func(topic, function string) `toml:"-"`
+	// Rehearsal is for Rehearse only: New starts an embedded broker in a temporary
+	// directory, and leaves the stored one alone.
+	Rehearsal bool `toml:"-"`
 	// Memory is the broker "gochannel" when several nodes of one process share it.
 	Memory *Memory `toml:"-"`
 	// Log defaults to slog.Default().
@@ -123,6 +126,7 @@ type Router struct {
 	subs      map[string]*subscriber              // by function and topic
 	known     map[string]protoreflect.MessageType // by function and topic, also those that run elsewhere
 	declare   []subscription                      // tasks of functions that run elsewhere
+	plan      []subscription                      // all that Run declares or subscribes
 	functions []string
 	running   bool
 
@@ -209,10 +213,8 @@ func (r *Router) Run(ctx context.Context) error {
 	declare := r.declare
 	r.mu.Unlock()
 	defer close(r.ended)
-	for _, name := range r.cfg.Functions {
-		if !slices.Contains(r.functions, name) {
-			return fmt.Errorf("router: there is no function %q; there are %s", name, strings.Join(r.Functions(), ", "))
-		}
+	if err := r.knowsFunctions(); err != nil {
+		return err
 	}
 	if err := r.declareOthers(ctx, declare); err != nil {
 		select {
@@ -249,6 +251,17 @@ func (r *Router) Run(ctx context.Context) error {
 			return nil
 		default:
 			return fmt.Errorf("router: %w", err)
+		}
+	}
+	return nil
+}
+
+// knowsFunctions returns an error if Config.Functions names one that is not handled.
+func (r *Router) knowsFunctions() error {
+	known := r.Functions()
+	for _, name := range r.cfg.Functions {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("router: there is no function %q; there are %s", name, strings.Join(known, ", "))
 		}
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -30,9 +29,6 @@ var functionNames = []string{"broadcast", "presence", "archive", deadLetters}
 // deadLetters is the function whose own failures make no dead letters.
 const deadLetters = "dead-letters"
 
-// checkTimeout bounds a check, beside the wait for the broker.
-const checkTimeout = 10 * time.Second
-
 // node is one running Burrow: the system on one screen.
 type node struct {
 	cfg    *config.Config
@@ -46,6 +42,8 @@ type node struct {
 	edge   *httpapi.Server     // nil with -edge=false
 	ops    *httpapi.Operations // only with -edge=false and an address
 	parts  *parts              // of these, what is open or runs
+
+	remarks []string // of a check: what it could not try
 }
 
 func newNode(cfg *config.Config, opts options, log *slog.Logger) *node {
@@ -68,7 +66,7 @@ func (n *node) open(ctx context.Context) (err error) {
 
 	routerCfg := cfg.Broker
 	routerCfg.DataDir, routerCfg.Log, routerCfg.Metrics = cfg.DataDir, log, metrics
-	routerCfg.Functions, routerCfg.Memory = n.opts.functions, n.opts.memory
+	routerCfg.Functions, routerCfg.Memory, routerCfg.Rehearsal = n.opts.functions, n.opts.memory, n.opts.check
 	routerCfg.Function = cfg.Functions.ByName()
 	routerCfg.Route, routerCfg.DeadLetter, routerCfg.OnGap = handlers.Route, n.deadLetter, n.gap
 	if n.router, err = router.New(ctx, routerCfg); err != nil {
@@ -85,6 +83,9 @@ func (n *node) open(ctx context.Context) (err error) {
 			return err
 		}
 		n.parts.add("address", nil, n.edge.Shutdown)
+		if err := n.edge.Listen(); err != nil && !n.isOwn(ctx, err) {
+			return err
+		}
 	} else if err := n.newOperations(metrics); err != nil {
 		return err
 	}
@@ -123,6 +124,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		ListLimit:      cfg.Presence.ListLimit,
 		FlushInterval:  cfg.Presence.FlushInterval,
 		Node:           presenceCfg.Node,
+		Installation:   installationOf(cfg),
 		ArchivePrivate: cfg.Store.ArchivePrivate,
 		Publisher:      publisher{n.router},
 		Auth:           people,
@@ -140,12 +142,16 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
-	for _, needed := range []string{"broadcast", "presence"} {
+	needs := []string{"broadcast", "presence"}
+	if isPrivate(cfg) { // nobody else could run the others
+		needs = functionNames
+	}
+	for _, needed := range needs {
 		if n.opts.functions != nil && !slices.Contains(n.opts.functions, needed) {
 			n.log.Warn("the edge is on without the function that feeds it; its users will not see everything", "function", needed)
 		}
 	}
-	return n.edge.Listen()
+	return nil
 }
 
 // handle says what the system does. A node without the edge has nobody to show a
@@ -251,24 +257,6 @@ func (n *node) tell(addr string) {
 	if n.opts.started != nil {
 		n.opts.started(addr)
 	}
-}
-
-// check opens every part, asks if it works, and closes it again.
-func (n *node) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Broker.ConnectTimeout+checkTimeout)
-	defer cancel()
-	err, returned := await(ctx, stopGrace, launch(func() error {
-		if err := n.open(ctx); err != nil {
-			return err
-		}
-		return errors.Join(n.store.Ping(ctx), n.router.Ping(ctx))
-	}))
-	if !returned {
-		err = errors.New("the check did not end within broker.connect_timeout and " + checkTimeout.String())
-	}
-	stop, end := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.Shutdown.Timeout)
-	defer end()
-	return errors.Join(err, n.parts.stop(stop))
 }
 
 // deadLetter sends what a function gave up on to the function that keeps it: a

@@ -39,7 +39,7 @@ func (n *node) newOperations(metrics *prometheus.Registry) error {
 	}
 	ops, err := httpapi.NewOperations(httpapi.OperationsConfig{
 		HTTP: n.cfg.HTTP, Admin: n.admin(), Letters: n.desk, Checks: n.checks(),
-		Log: n.log, Metrics: metrics, Gatherer: metrics,
+		Log: n.log, Metrics: metrics, Gatherer: metrics, Installation: installationOf(n.cfg),
 	})
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func TestWorker_Address(t *testing.T) {
 			t.Errorf("an edge without an address, %v: %d %s", args, code, log)
 		}
 	}
-	code, _, log := runs(t, append(in.env, "BURROW_HTTP_ADDR=192.0.2.1:8000"), "-edge=false")
+	code, _, log := runs(t, append(install(t, onRedis).env, "BURROW_HTTP_ADDR=192.0.2.1:8000"), "-edge=false")
 	if code != exitFailed || !strings.Contains(log, "http.addr") {
 		t.Errorf("a worker with the address of another machine: %d %s", code, log)
 	}

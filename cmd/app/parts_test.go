@@ -64,7 +64,7 @@ func TestParts_FailInEachPhase(t *testing.T) {
 		"presence": {starting, running, stopping}, "edge": {starting, running, stopping},
 	}
 	worker := map[string][]string{
-		"store": {stopping}, "broker": {stopping},
+		"store": {stopping}, "broker": {stopping}, "address": {stopping}, "operations": {starting, running, stopping},
 		"functions": {starting, running, stopping}, "replays": {starting, running, stopping},
 	}
 	for _, b := range []*broker{memory, embedded, external, onRedis, onAMQP} {

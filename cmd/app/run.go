@@ -29,8 +29,8 @@ func runWith(ctx context.Context, opts options, environ []string, stdout, stderr
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	if opts.edge && cfg.HTTP.Addr == "" {
-		fmt.Fprintln(stderr, `config: http.addr: it is empty, and the edge needs an address; write ":8000", or start a worker with -edge=false`)
+	if err := canWork(cfg, opts); err != nil {
+		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
 	log := newLogger(cfg.Log, stderr)
@@ -65,14 +65,4 @@ func version() string {
 		v = info.Main.Version
 	}
 	return fmt.Sprintf("burrow %s %s", v, runtime.Version())
-}
-
-// check starts nothing that others could see, and says what works.
-func check(ctx context.Context, cfg *config.Config, opts options, log *slog.Logger, stdout io.Writer) int {
-	if err := newNode(cfg, opts, log).check(ctx); err != nil {
-		log.Error(err.Error())
-		return exitFailed
-	}
-	fmt.Fprintf(stdout, "configuration, store, broker (%s) and address are fine\n", cfg.Broker.Driver)
-	return exitOK
 }
