@@ -136,6 +136,7 @@ func New(cfg Config) (*Server, error) {
 // handler returns every route of the server.
 func (s *Server) handler() http.Handler {
 	e := s.routes()
+	e.Use(s.cors)
 	read := []string{http.MethodGet, http.MethodHead}
 	routes := []struct {
 		methods []string

@@ -54,6 +54,7 @@ func TestPageProxy(t *testing.T) {
 	browser := openBrowser(t)
 	t.Run("ForeignRefusal", func(t *testing.T) { foreignRefusal(t, browser) })
 	t.Run("NoHost", func(t *testing.T) { noHost(t, browser) })
+	t.Run("OtherOrigin", func(t *testing.T) { otherOrigin(t, browser) })
 	t.Run("SubPath", func(t *testing.T) { subPath(t, browser) })
 	t.Run("SubPathNginx", func(t *testing.T) { subPathNginx(t, browser) })
 }
@@ -125,6 +126,38 @@ func noHost(t *testing.T, browser context.Context) {
 	}
 	p.fits()
 	p.shot("no-host")
+}
+
+// otherOrigin has the page of another origin, which is listed or not, call the API with cookies.
+func otherOrigin(t *testing.T, browser context.Context) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<!doctype html><title>another site</title>") // The browser may have gone.
+	}))
+	t.Cleanup(site.Close)
+	in := install(t, memory)
+	listed := in.startWith(t, nil, "BURROW_HTTP_ALLOWED_ORIGINS="+site.URL).addr
+	closed := install(t, memory).start(t).addr
+	p := openTab(t, browser, strings.TrimPrefix(site.URL, "http://"))
+	p.do(chromedp.Evaluate[chromedp.Void](`(async () => {
+		const call = async (base, path, body) => {
+			const post = body && { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+			const res = await fetch(base + path, { credentials: 'include', ...post });
+			return res.headers.get('content-type') === 'text/event-stream' ? (await res.body.getReader().read(), 'events') : await res.json();
+		};
+		const listed = 'http://` + listed + `', closed = 'http://` + closed + `', said = [];
+		said.push((await call(listed, '/api/session', { name: 'eve' })).name, (await call(listed, '/api/session')).name);
+		said.push((await call(listed, '/api/messages', { ref: '00000000-0000-4000-8000-000000000001', content: 'from another site' })).ref !== undefined);
+		said.push(await call(listed, '/events'));
+		said.push((await call(listed, '/api/messages', { ref: '?' })).error.code);
+		for (const path of ['/api/session', '/events']) said.push(await call(closed, path).then(() => 'read', () => 'blocked'));
+		said.push(await call(closed, '/api/session', { name: 'eve' }).then(() => 'read', () => 'blocked'));
+		window.said = said.join(' ');
+	})().catch((err) => { window.said = String(err); }), undefined`))
+	p.await("the calls are answered", "window.said")
+	if got, want := look[string](p, "window.said"), "eve eve true events bad_frame blocked blocked blocked"; got != want {
+		t.Errorf("the page got %q, want %q", got, want)
+	}
 }
 
 // subPath has proxies serve the page below a path: one strips it, without the server knowing, and one
