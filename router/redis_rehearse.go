@@ -38,7 +38,7 @@ func (d *redisDriver) inspect(ctx context.Context, sub *subscription) (bool, err
 	}
 	for _, command := range commands {
 		if err := redisTry(d.rdb.Do(ctx, command...).Err()); err != nil {
-			return true, fmt.Errorf("%v: %w", command[0], err)
+			return true, fmt.Errorf("%v: %w; %s", command[0], err, redisFix(err))
 		}
 	}
 	for _, command := range optional {

@@ -52,8 +52,8 @@ func (r *Router) Rehearse(ctx context.Context) (remark string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("router: subscribe %s to %s: %w", sub.group, sub.topic, err))
 		}
-		if ctx.Err() != nil {
-			break // the others would only say so again
+		if ctx.Err() != nil || err != nil && !isPermanent(err) && !r.drv.refuses(err) {
+			break // the broker is away, and the others would wait for it as well
 		}
 	}
 	// Only now: what is created together may be more than the broker has room for.
