@@ -51,6 +51,8 @@ type Config struct {
 	DataDir string `toml:"-"`
 	// Log gets changes of JWT.KeyFile, and secrets with open permissions. Default slog.Default().
 	Log *slog.Logger `toml:"-"`
+	// Rehearsal makes New create no file.
+	Rehearsal bool `toml:"-"`
 }
 
 // DefaultConfig returns the defaults of the [auth] table.
@@ -157,7 +159,7 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 	if claims == nil {
 		return nil, errors.New("auth: names are claimed in a store, and there is none; give New one, or set auth.mode to open")
 	}
-	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir, cfg.Log); err != nil {
+	if a.key, err = loadKey(cfg.CookieKey, cfg.DataDir, cfg.Rehearsal, cfg.Log); err != nil {
 		return nil, err
 	}
 	return a, nil

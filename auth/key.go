@@ -10,15 +10,16 @@ import (
 
 const keyFile = "cookie.key"
 
-// loadKey returns the configured key, or the key kept in dir. Without dir the key is random.
-func loadKey(text, dir string, log *slog.Logger) ([]byte, error) {
+// loadKey returns the configured key, or the key kept in dir. Without dir the key is random; so is a
+// rehearsal's in place of a missing file.
+func loadKey(text, dir string, rehearsal bool, log *slog.Logger) ([]byte, error) {
 	if text != "" {
 		return []byte(strings.TrimSpace(text)), nil
 	}
 	if dir == "" {
 		return secretfile.New(), nil
 	}
-	f := secretfile.File{Dir: dir, Name: keyFile, Replaced: "everyone has to sign in again", Log: log}
+	f := secretfile.File{Dir: dir, Name: keyFile, Replaced: "everyone has to sign in again", Log: log, Rehearsal: rehearsal}
 	key, err := f.Load()
 	if err != nil {
 		return nil, fmt.Errorf("auth: cookie key: %w", err)

@@ -15,7 +15,7 @@ import (
 
 func TestKey_KeptInDataDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data", "burrow")
-	first, err := loadKey("", dir, slog.New(slog.DiscardHandler))
+	first, err := loadKey("", dir, false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestKey_KeptInDataDir(t *testing.T) {
 		if err := os.Chmod(filepath.Join(dir, keyFile), mode); err != nil {
 			t.Fatal(err)
 		}
-		if key, err := loadKey("", dir, log); err != nil || !bytes.Equal(first, key) {
+		if key, err := loadKey("", dir, false, log); err != nil || !bytes.Equal(first, key) {
 			t.Errorf("another key: %v", err)
 		}
 		if got := strings.Contains(said.String(), "chmod o="); got != (mode == 0o644) || strings.Contains(said.String(), string(first)) {
@@ -36,21 +36,21 @@ func TestKey_KeptInDataDir(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadKey("", dir, log); err == nil || !strings.Contains(err.Error(), "everyone has to sign in again") {
+	if _, err := loadKey("", dir, false, log); err == nil || !strings.Contains(err.Error(), "everyone has to sign in again") {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
 
 func TestKeyOfTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
-	key, err := loadKey("  "+strings.Repeat("k", 32)+"\n", dir, nil)
+	key, err := loadKey("  "+strings.Repeat("k", 32)+"\n", dir, false, nil)
 	if err != nil || string(key) != strings.Repeat("k", 32) {
 		t.Errorf("got %q, %v", key, err)
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 0 {
 		t.Error("a key was kept that is not needed")
 	}
-	if a, _ := loadKey("", "", nil); len(a) < secretfile.MinBytes {
+	if a, _ := loadKey("", "", false, nil); len(a) < secretfile.MinBytes {
 		t.Errorf("the key that is not kept has %d bytes", len(a))
 	}
 }

@@ -43,7 +43,8 @@ type node struct {
 	ops    *httpapi.Operations // only with -edge=false and an address
 	parts  *parts              // of these, what is open or runs
 
-	remarks []string // of a check: what it could not try
+	remarks     []string     // of a check: what it could not try
+	storeStatus store.Status // of a check
 }
 
 func newNode(cfg *config.Config, opts options, log *slog.Logger) *node {
@@ -59,6 +60,11 @@ func (n *node) open(ctx context.Context) (err error) {
 
 	storeCfg := cfg.Store
 	storeCfg.DataDir, storeCfg.Log, storeCfg.Metrics = cfg.DataDir, log, metrics
+	if n.opts.check {
+		if storeCfg, err = n.rehearseStore(ctx, storeCfg); err != nil {
+			return err
+		}
+	}
 	if n.store, err = store.Open(ctx, storeCfg); err != nil {
 		return err
 	}
@@ -99,7 +105,7 @@ func (n *node) open(ctx context.Context) (err error) {
 func (n *node) newEdge(metrics *prometheus.Registry) error {
 	cfg := n.cfg
 	authCfg := cfg.Auth
-	authCfg.DataDir, authCfg.Log = cfg.DataDir, n.log
+	authCfg.DataDir, authCfg.Log, authCfg.Rehearsal = cfg.DataDir, n.log, n.opts.check
 	people, err := auth.New(authCfg, claims{n.store})
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ func check(ctx context.Context, cfg *config.Config, opts options, log *slog.Logg
 		log.Error(err.Error())
 		return exitFailed
 	}
+	fmt.Fprintf(stdout, "store: %s\n", n.storeStatus)
 	fine := []string{"configuration", "store", "broker (" + cfg.Broker.Driver + ")"}
 	if n.edge != nil || n.ops != nil {
 		fine = append(fine, "address")

@@ -14,11 +14,11 @@ import (
 
 // adminToken returns admin.token, or the token kept in data_dir. Without either the admin API and
 // /metrics are closed, which is no reason not to chat: a data_dir may be read-only.
-func adminToken(cfg *config.Config, log *slog.Logger) string {
+func adminToken(cfg *config.Config, rehearsal bool, log *slog.Logger) string {
 	if cfg.Admin.Token != "" {
 		return cfg.Admin.Token
 	}
-	f := secretfile.File{Dir: cfg.DataDir, Name: "admin.token", Replaced: "programs with the old one are refused", Log: log}
+	f := secretfile.File{Dir: cfg.DataDir, Name: "admin.token", Replaced: "programs with the old one are refused", Log: log, Rehearsal: rehearsal}
 	token, err := f.Load()
 	if err == nil && !httpapi.ValidToken(string(token)) {
 		err = errors.New(f.Path() + " holds spaces, control characters or over 1024 bytes; remove it, and a new token is made")
@@ -27,7 +27,9 @@ func adminToken(cfg *config.Config, log *slog.Logger) string {
 		log.Warn("the admin API and /metrics are closed; set admin.token, or make data_dir writable", "error", err)
 		return ""
 	}
-	log.Info("admin token", "file", f.Path())
+	if !rehearsal {
+		log.Info("admin token", "file", f.Path())
+	}
 	return string(token)
 }
 
@@ -59,10 +61,7 @@ func (n *node) newOperations(metrics *prometheus.Registry) error {
 
 // admin returns the settings of the admin API with the token. A check creates no file.
 func (n *node) admin() httpapi.AdminConfig {
-	if n.opts.check {
-		return n.cfg.Admin
-	}
-	return httpapi.AdminConfig{Token: adminToken(n.cfg, n.log)}
+	return httpapi.AdminConfig{Token: adminToken(n.cfg, n.opts.check, n.log)}
 }
 
 // checks returns the parts that /readyz asks.

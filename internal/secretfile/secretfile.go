@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"burrow/internal/writable"
 )
 
 const (
@@ -30,6 +32,8 @@ type File struct {
 	// Replaced is the effect of a new secret, for the advice about a damaged file.
 	Replaced string
 	Log      *slog.Logger // Required.
+	// Rehearsal makes Load return a random secret in place of a missing file, if the file could be created.
+	Rehearsal bool
 }
 
 // Path returns the place of the file.
@@ -40,6 +44,9 @@ func (f File) Path() string { return filepath.Join(f.Dir, f.Name) }
 func (f File) Load() ([]byte, error) {
 	secret, err := f.read()
 	if errors.Is(err, fs.ErrNotExist) {
+		if f.Rehearsal {
+			return New(), writable.Dir(f.Dir)
+		}
 		if err = f.create(); err == nil {
 			secret, err = f.read() // The file decides: another process may have been first.
 		}

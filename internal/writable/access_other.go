@@ -8,12 +8,12 @@ import (
 )
 
 // access knows only the read-only attribute here.
-func access(path string, dir bool) error {
+func access(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	if !dir && info.Mode().Perm()&0o200 == 0 {
+	if info.Mode().Perm()&0o200 == 0 {
 		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrPermission}
 	}
 	return nil

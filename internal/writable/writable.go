@@ -1,4 +1,4 @@
-// Package writable reports whether files can be written, without writing.
+// Package writable reports whether files can be written, and leaves nothing behind.
 package writable
 
 import (
@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Dir returns nil if files can be created in dir, or if dir is missing and can be created.
+// Dir returns nil if files can be created in dir, or if dir is missing and can be created. It tries with a
+// directory, which it removes: permissions alone say nothing about file systems such as /proc.
 func Dir(dir string) error {
 	for {
 		info, err := os.Stat(dir)
@@ -23,9 +24,13 @@ func Dir(dir string) error {
 		if !info.IsDir() {
 			return fmt.Errorf("%s is not a directory", dir)
 		}
-		return access(dir, true)
+		trial, err := os.MkdirTemp(dir, ".burrow-check-*")
+		if err != nil {
+			return err
+		}
+		return os.Remove(trial)
 	}
 }
 
 // File returns nil if the file exists and can be written.
-func File(path string) error { return access(path, false) }
+func File(path string) error { return access(path) }
