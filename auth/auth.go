@@ -12,7 +12,9 @@ package auth
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -167,6 +169,17 @@ func New(cfg Config, claims Claims) (*Auth, error) {
 
 // Mode returns ModeOpen, ModeGuest or ModeJWT.
 func (a *Auth) Mode() string { return a.mode }
+
+// KeyID returns a short name of the key in mode guest, which tells installations apart and does not
+// reveal the key. Otherwise it is empty.
+func (a *Auth) KeyID() string {
+	if a.mode != ModeGuest {
+		return ""
+	}
+	h := hmac.New(sha256.New, a.key)
+	h.Write([]byte("burrow key id\x00"))
+	return hex.EncodeToString(h.Sum(nil)[:4])
+}
 
 // SignIn claims name for the visitor who sent cookie, and returns the session and
 // the cookie that proves it. A visitor with a valid cookie, of whatever name, stays

@@ -55,6 +55,20 @@ func TestKeyOfTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestAuth_KeyID(t *testing.T) {
+	id := func(mode, key string) string {
+		a := &Auth{mode: mode, key: []byte(key)}
+		return a.KeyID()
+	}
+	one := id(ModeGuest, strings.Repeat("k", 32))
+	if len(one) != 8 || one != id(ModeGuest, strings.Repeat("k", 32)) || one == id(ModeGuest, strings.Repeat("l", 32)) {
+		t.Errorf("the id is %q", one)
+	}
+	if got := id(ModeOpen, "") + id(ModeJWT, ""); got != "" {
+		t.Errorf("without a key: %q", got)
+	}
+}
+
 // FuzzParseKeys reads key files of every kind: what comes out is keys that the algorithm can use.
 func FuzzParseKeys(f *testing.F) {
 	for _, content := range []string{

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 )
 
 const (
+	// guestCookie is the name of the cookie of early servers, which later ones take too.
 	guestCookie = "burrow_session"
 	// maxAnswer bounds what is read of an answer over HTTP: a page of the history is less.
 	maxAnswer = 4 << 20
@@ -33,6 +35,7 @@ type web struct {
 	mu     sync.Mutex
 	name   string
 	cookie string
+	label  string // The name of the cookie; empty: guestCookie.
 	bearer string
 	mode   string // How names are proven; empty: not known yet.
 }
@@ -88,7 +91,7 @@ func (w *web) header() http.Header {
 	if w.bearer != "" {
 		h.Set("Authorization", "Bearer "+w.bearer)
 	} else if w.cookie != "" {
-		h.Set("Cookie", (&http.Cookie{Name: guestCookie, Value: w.cookie}).String())
+		h.Set("Cookie", (&http.Cookie{Name: cmp.Or(w.label, guestCookie), Value: w.cookie}).String())
 	}
 	return h
 }
@@ -132,17 +135,26 @@ func (w *web) ask(ctx context.Context, method, path string, query url.Values, bo
 	if res.StatusCode != http.StatusOK {
 		return refusal(res)
 	}
-	for _, c := range res.Cookies() {
-		if c.Name == guestCookie && c.Value != "" {
-			w.mu.Lock()
-			w.cookie = c.Value
-			w.mu.Unlock()
-		}
-	}
+	w.keepCookie(res)
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(out); err != nil {
 		return fmt.Errorf("%s %s: this is no answer of a Burrow server: %w", method, path, err)
 	}
 	return nil
+}
+
+// keepCookie keeps the cookie of a guest. Its name has the id of the server's key: one without is for
+// early clients and may be replaced by another server on the host.
+func (w *web) keepCookie(res *http.Response) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fresh := false
+	for _, c := range res.Cookies() {
+		name := strings.TrimPrefix(strings.TrimPrefix(c.Name, "__Host-"), "__Secure-")
+		if c.Value == "" || name != guestCookie && !strings.HasPrefix(name, guestCookie+"_") || fresh && name == guestCookie {
+			continue
+		}
+		w.cookie, w.label, fresh = c.Value, c.Name, true
+	}
 }
 
 // errorHeader is in each error of a Burrow server, and holds its code.

@@ -240,7 +240,7 @@ func TestSignIn(t *testing.T) {
 	if _, body := n.request(t, "GET", "/api/session", ""); body != `{"mode":"guest","name":""}` {
 		t.Errorf("before: %s", body)
 	}
-	res, body := post(`{"name":"alice"}`, "X-Forwarded-Proto: https")
+	res, body := post(`{"name":"alice"}`, "X-Forwarded-Proto: https", "Origin: https://"+n.Addr())
 	if res.StatusCode != 200 || body != `{"mode":"guest","name":"alice"}` {
 		t.Fatalf("sign in: %d %s", res.StatusCode, body)
 	}
@@ -249,15 +249,15 @@ func TestSignIn(t *testing.T) {
 		t.Fatalf("cookies %v", cookies)
 	}
 	c := cookies[0]
-	if c.Name != "burrow_session" || c.Path != "/" || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || time.Until(c.Expires) < 50*time.Minute {
+	if c.Name != "__Host-burrow_session_0a1b2c3d" || c.Path != "/" || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || time.Until(c.Expires) < 50*time.Minute {
 		t.Errorf("cookie %v", c)
 	}
-	cookie := "Cookie: burrow_session=" + c.Value
+	cookie := "Cookie: burrow_session_0a1b2c3d=" + c.Value
 	if res, body := n.request(t, "GET", "/api/session", "", cookie); body != `{"mode":"guest","name":"alice"}` || len(res.Cookies()) > 0 {
 		t.Errorf("after: %s", body)
 	}
 	n.join(t, "alice", cookie)
-	if res, body := n.request(t, "GET", "/api/session", "", n.guest("old")); body != `{"mode":"guest","name":"old"}` || len(res.Cookies()) != 1 || res.Cookies()[0].Value != "new-cookie" {
+	if res, body := n.request(t, "GET", "/api/session", "", strings.Replace(n.guest("old"), "=", "_0a1b2c3d=", 1)); body != `{"mode":"guest","name":"old"}` || len(res.Cookies()) != 1 || res.Cookies()[0].Value != "new-cookie" {
 		t.Errorf("an old cookie: %s, %v", body, res.Cookies())
 	}
 	if res, _ := post(`{"name":"bob"}`); res.Cookies()[0].Secure {

@@ -78,6 +78,7 @@ func TestBasePath_Cookie(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Origin", "http://"+n.Addr())
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)

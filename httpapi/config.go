@@ -196,6 +196,8 @@ type Auth interface {
 	// Mode is auth.ModeOpen (a client is who it says it is), auth.ModeGuest (names are
 	// proven by a cookie) or auth.ModeJWT (by a token that was made elsewhere).
 	Mode() string
+	// KeyID is a short name of the key of the cookies, for their names; empty: none.
+	KeyID() string
 	// SignIn claims name for the bearer of cookie (which may be empty) and returns
 	// the cookie to set. It is not called in mode jwt.
 	SignIn(ctx context.Context, cookie, name string) (auth.Session, string, error)

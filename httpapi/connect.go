@@ -75,7 +75,7 @@ func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
 	}
 	if s.cfg.Auth.Mode() != auth.ModeOpen {
 		var err error
-		if who, err = s.verify(c); err != nil {
+		if who, _, err = s.prove(c); err != nil {
 			return who, err
 		}
 		if user != "" && who.Name != user {

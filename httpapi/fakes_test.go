@@ -216,6 +216,8 @@ type fakeAuth struct {
 
 func (a *fakeAuth) Mode() string { return a.mode }
 
+func (a *fakeAuth) KeyID() string { return "0a1b2c3d" }
+
 func (a *fakeAuth) SignIn(_ context.Context, _, name string) (auth.Session, string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

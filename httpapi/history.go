@@ -91,7 +91,7 @@ func (s *Server) reader(c echo.Context, q url.Values) (auth.Session, error) {
 	var me auth.Session
 	if !open {
 		var err error
-		if me, err = s.verify(c); err != nil {
+		if me, _, err = s.prove(c); err != nil {
 			return me, err
 		}
 	}

@@ -3,17 +3,11 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"burrow/auth"
-)
-
-const (
-	guestCookie = "burrow_session" // Ours.
-	tokenCookie = "burrow_token"   // Of the operator's login, or put there by POST /api/session.
 )
 
 const (
@@ -23,29 +17,23 @@ const (
 	failureBurst = 2000
 )
 
-// proofOf returns what r proves a name with, or "". In mode jwt a program sends its token in a
-// header; the WebSocket of a page cannot, and has it in a cookie. It is never in the query, which
-// ends up in the logs of every proxy.
-func (s *Server) proofOf(r *http.Request) string {
-	name := guestCookie
-	if s.cfg.Auth.Mode() == auth.ModeJWT {
-		if token := bearer(r); token != "" {
-			return token
+// prove returns the session of a request, and its proof. Of several proofs the first valid one counts.
+func (s *Server) prove(c echo.Context) (auth.Session, proof, error) {
+	proofs := s.proofsOf(c.Request())
+	if len(proofs) == 0 {
+		proofs = []proof{{}} // Which Auth refuses.
+	}
+	var failed error
+	for _, p := range proofs {
+		session, err := s.cfg.Auth.Verify(c.Request().Context(), p.value)
+		if err == nil {
+			return session, p, nil
 		}
-		name = tokenCookie
+		if failed == nil || !errors.Is(err, auth.ErrNoSession) { // A store that is away may have the answer.
+			failed = err
+		}
 	}
-	c, err := r.Cookie(name)
-	if err != nil {
-		return ""
-	}
-	return c.Value
-}
-
-// verify returns the session of who asks.
-func (s *Server) verify(c echo.Context) (auth.Session, error) {
-	proof := s.proofOf(c.Request())
-	session, err := s.cfg.Auth.Verify(c.Request().Context(), proof)
-	return session, s.judge(c, proof, err)
+	return auth.Session{}, proof{}, s.judge(c, proofs[0].value, failed)
 }
 
 // privateFrom returns the least id of the private talk that the owner of a session may read:

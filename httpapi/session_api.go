@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"burrow/auth"
@@ -37,19 +36,40 @@ func (s *Server) answerSession(c echo.Context, name string) error {
 // a guest's cookie that is getting old, so that who comes back in time keeps their name. A token
 // that another sign-in does not cure is an error: the page would send its user in circles.
 func (s *Server) whoAmI(c echo.Context) error {
-	name := ""
-	if proof := s.proofOf(c.Request()); s.cfg.Auth.Mode() != auth.ModeOpen && proof != "" {
-		session, renewed, err := s.cfg.Auth.Renew(c.Request().Context(), proof)
-		bad := new(auth.TokenError)
-		if err := s.judge(c, proof, err); err != nil && (!errors.Is(err, auth.ErrNoSession) || errors.As(err, &bad) && bad.Lasting) {
+	mode := s.cfg.Auth.Mode()
+	if mode == auth.ModeOpen {
+		return s.answerSession(c, "")
+	}
+	session, by, err := s.prove(c)
+	bad := new(auth.TokenError)
+	switch {
+	case errors.Is(err, auth.ErrNoSession) && !(errors.As(err, &bad) && bad.Lasting), errors.Is(err, errTokenMissing):
+		return s.answerSession(c, "")
+	case err != nil:
+		return err
+	case mode == auth.ModeGuest:
+		if session, err = s.renewCookie(c, by); err != nil {
 			return err
 		}
-		if renewed != "" {
-			s.setCookie(c, guestCookie, session, renewed)
-		}
-		name = session.Name
 	}
-	return s.answerSession(c, name)
+	return s.answerSession(c, session.Name)
+}
+
+// renewCookie sets a new cookie if the valid one of a request is old, or has the name of another
+// version or scheme.
+func (s *Server) renewCookie(c echo.Context, by proof) (auth.Session, error) {
+	session, value, err := s.cfg.Auth.Renew(c.Request().Context(), by.value)
+	if err != nil {
+		return session, authError(err)
+	}
+	name := s.guestCookieFor(c.Request())
+	if value != "" && by.cookie == guestCookie && name != guestCookie {
+		s.setCookie(c, guestCookie, session, value) // A program may know no other name.
+	}
+	if value != "" || by.cookie != name {
+		s.setCookie(c, name, session, cmp.Or(value, by.value))
+	}
+	return session, nil
 }
 
 // signIn claims a name and sets the cookie that proves it.
@@ -77,12 +97,31 @@ func (s *Server) signIn(c echo.Context) error {
 		}
 		return s.answerSession(c, name)
 	}
-	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), s.proofOf(r), name)
+	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), s.ownerOf(r), name)
 	if err != nil {
 		return authError(err)
 	}
-	s.setCookie(c, guestCookie, session, cookie)
+	own := s.guestCookieFor(r)
+	if r.Header["Origin"] == nil && own != guestCookie {
+		s.setCookie(c, guestCookie, session, cookie) // A program may know no other name.
+	}
+	s.setCookie(c, own, session, cookie)
 	return s.answerSession(c, session.Name)
+}
+
+// ownerOf returns the cookie of a sign-in that says whose names one may take up again: the first
+// valid one, or if the store knows none of their names the first one.
+func (s *Server) ownerOf(r *http.Request) string {
+	proofs := s.proofsOf(r)
+	for _, p := range proofs {
+		if _, err := s.cfg.Auth.Verify(r.Context(), p.value); err == nil {
+			return p.value
+		}
+	}
+	if len(proofs) == 0 {
+		return ""
+	}
+	return proofs[0].value
 }
 
 // keepToken makes a cookie of the token in the header, which a script of the operator's login has,
@@ -92,25 +131,12 @@ func (s *Server) keepToken(c echo.Context) error {
 	if token == "" {
 		return errTokenMissing
 	}
-	session, err := s.verify(c)
+	session, _, err := s.prove(c)
 	if err != nil {
 		return err
 	}
 	s.setCookie(c, tokenCookie, session, token)
 	return s.answerSession(c, session.Name)
-}
-
-// setCookie gives the browser the cookie that proves session.
-func (s *Server) setCookie(c echo.Context, name string, session auth.Session, value string) {
-	c.SetCookie(&http.Cookie{
-		Name:     name,
-		Value:    value,
-		Path:     cmp.Or(s.cfg.HTTP.BasePath, "/"),
-		Expires:  session.Expires,
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-		Secure:   isHTTPS(c.Request()),
-	})
 }
 
 // readName reads the name from the body of a sign-in.
@@ -133,10 +159,4 @@ func readName(c echo.Context) (string, error) {
 		return "", badRequest(`the body must be a JSON object such as {"name":"alice"}`)
 	}
 	return *in.Name, nil
-}
-
-// isHTTPS reports whether the browser speaks TLS, with us or with the proxy before us.
-func isHTTPS(r *http.Request) bool {
-	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
-	return r.TLS != nil || strings.EqualFold(strings.TrimSpace(first), "https")
 }
