@@ -343,11 +343,11 @@ func TestReady(t *testing.T) {
 			"store":  func(context.Context) error { return broken },
 		}
 	})
-	if res, body := n.request(t, "GET", "/readyz", ""); res.StatusCode != 200 || body != `{"ready":true,"draining":false,"parts":{"broker":"ok","history":"ok","store":"ok"}}` {
+	if res, body := n.request(t, "GET", "/readyz", ""); res.StatusCode != 200 || body != `{"ready":true,"draining":false,"parts":{"broker":"ok","descriptors":"ok","history":"ok","store":"ok"}}` {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
 	broken = errors.New("secret of the inside")
-	if res, body := n.request(t, "GET", "/readyz", ""); res.StatusCode != 503 || body != `{"ready":false,"draining":false,"parts":{"broker":"ok","history":"ok","store":"failing"}}` {
+	if res, body := n.request(t, "GET", "/readyz", ""); res.StatusCode != 503 || body != `{"ready":false,"draining":false,"parts":{"broker":"ok","descriptors":"ok","history":"ok","store":"failing"}}` {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
 	if res, body := n.request(t, "GET", "/healthz", ""); res.StatusCode != 200 || body != `{"status":"ok"}` {

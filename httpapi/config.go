@@ -38,11 +38,18 @@ type HTTPConfig struct {
 	// TrustedProxies are the addresses and networks ("10.0.0.0/8") of proxies whose
 	// X-Forwarded-For is believed. Default those of this host.
 	TrustedProxies []string `toml:"trusted_proxies"`
+	// MaxConnectionsPerAddress bounds the open HTTP connections of one address to this
+	// node, WebSockets and idle ones included; 0 is no limit. Over it the one that is idle
+	// longest is closed, or else the newest. Default 4000.
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address" min:"0" max:"10000000"`
 }
 
 // DefaultHTTPConfig returns the defaults of the [http] table.
 func DefaultHTTPConfig() HTTPConfig {
-	return HTTPConfig{Addr: ":8000", AllowedOrigins: []string{}, AllowedHosts: []string{}, TrustedProxies: []string{"127.0.0.0/8", "::1/128"}}
+	return HTTPConfig{
+		Addr: ":8000", AllowedOrigins: []string{}, AllowedHosts: []string{},
+		TrustedProxies: []string{"127.0.0.0/8", "::1/128"}, MaxConnectionsPerAddress: 4000,
+	}
 }
 
 // EdgeConfig is the [edge] table of config.toml: what one WebSocket may do.
@@ -83,10 +90,6 @@ type EdgeConfig struct {
 	// a carrier has one address for a thousand people with two tabs each, and after a
 	// restart they are all back within 5 s. Default 2000.
 	UpgradeBurst int `toml:"upgrade_burst" min:"1" max:"1000000"`
-	// MaxConnectionsPerAddress bounds the open HTTP connections of one address to this
-	// node, WebSockets and idle ones included; 0 is no limit. Over it the one that is idle
-	// longest is closed, or else the newest. Default 4000.
-	MaxConnectionsPerAddress int `toml:"max_connections_per_address" min:"0" max:"10000000"`
 	// AddressRate is how many messages and typing events a second the users of one address
 	// may send to this node, for long; 0 is no limit. Over it they get rate_limited.
 	// Default 200.
@@ -121,12 +124,11 @@ func DefaultEdgeConfig() EdgeConfig {
 		UpgradeRate:           50,
 		UpgradeBurst:          2000,
 
-		MaxConnectionsPerAddress: 4000,
-		AddressRate:              200,
-		AddressBurst:             400,
-		AddressBytes:             128 << 10,
-		SignInRate:               1,
-		SignInBurst:              100,
+		AddressRate:  200,
+		AddressBurst: 400,
+		AddressBytes: 128 << 10,
+		SignInRate:   1,
+		SignInBurst:  100,
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Server) connect(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, buffered, err := s.hijack(c)
+	conn, buffered, leave, err := s.hijack(c)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (s *Server) connect(c echo.Context) error {
 	sess := s.newSession(conn, who, c.RealIP(), d)
 	sess.since = r.URL.Query().Get("since")
 	go func() {
-		defer s.connections.leave()
+		defer leave()
 		sess.run(func(conn net.Conn) error {
 			return s.melody.HandleRequest(newHijacked(conn, buffered, name), upgrade)
 		})
@@ -93,21 +93,28 @@ func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
 	}
 }
 
-// hijack takes the connection from net/http and counts it: it is left with connections.leave.
-func (s *Server) hijack(c echo.Context) (net.Conn, *bufio.ReadWriter, error) {
+// hijack takes the connection from net/http and counts it, until leave is called.
+func (s *Server) hijack(c echo.Context) (conn net.Conn, buffered *bufio.ReadWriter, leave func(), err error) {
 	if !s.connections.enter(s.cfg.Edge.MaxConnections) {
 		if s.draining.Load() {
-			return nil, nil, errDraining
+			return nil, nil, nil, errDraining
 		}
-		return nil, nil, errFull
+		return nil, nil, nil, errFull
 	}
-	conn, buffered, err := c.Response().Hijack()
+	conn, buffered, err = c.Response().Hijack()
 	if err != nil {
 		s.connections.leave()
-		return nil, nil, fmt.Errorf("httpapi: hijack: %w", err)
+		return nil, nil, nil, fmt.Errorf("httpapi: hijack: %w", err)
 	}
 	c.Response().Committed = true
-	return conn, buffered, nil
+	v, ok := conn.(*visit)
+	if !ok {
+		return conn, buffered, s.connections.leave, nil
+	}
+	return v.Conn, buffered, func() {
+		_ = v.Close() // The session has closed the socket.
+		s.connections.leave()
+	}, nil
 }
 
 // checkUpgrade reports whether r is a WebSocket handshake that will succeed.

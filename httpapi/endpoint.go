@@ -28,8 +28,8 @@ type endpoint struct {
 	server    *http.Server
 
 	mu       sync.Mutex
-	listener net.Listener
-	loopback bool // Only this machine can reach listener. Set by Listen, before any request.
+	door     *door // Nil before Listen.
+	loopback bool  // Only this machine can reach door. Set by Listen, before any request.
 }
 
 func newEndpoint(settings HTTPConfig, log *slog.Logger, limits *prometheus.CounterVec) *endpoint {
@@ -54,7 +54,7 @@ func (e *endpoint) routes() *echo.Echo {
 	r := echo.New()
 	r.HTTPErrorHandler = e.handleError
 	r.IPExtractor = e.clientAddress()
-	r.Use(secureHeaders, newHosts(e.settings).check(e))
+	r.Use(e.countVisit, secureHeaders, newHosts(e.settings).check(e))
 	return r
 }
 
@@ -76,7 +76,7 @@ func secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 func (e *endpoint) Listen() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.listener != nil {
+	if e.door != nil {
 		return nil
 	}
 	var lc net.ListenConfig
@@ -84,7 +84,8 @@ func (e *endpoint) Listen() error {
 	if err != nil {
 		return listenError(e.settings.Addr, err)
 	}
-	e.listener, e.loopback = l, isLoopbackListener(l)
+	e.door, e.loopback = newDoor(l, descriptorLimit(), e.settings.MaxConnectionsPerAddress, e.turnedAway), isLoopbackListener(l)
+	e.server.ConnState, e.server.ConnContext = e.door.note, withVisit
 	return nil
 }
 
@@ -92,14 +93,14 @@ func (e *endpoint) Listen() error {
 func (e *endpoint) Addr() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.listener == nil {
+	if e.door == nil {
 		return ""
 	}
-	return e.listener.Addr().String()
+	return e.door.Addr().String()
 }
 
 // accept answers requests until shutdown, and then returns http.ErrServerClosed.
-func (e *endpoint) accept() error { return e.server.Serve(e.listener) }
+func (e *endpoint) accept() error { return e.server.Serve(e.door) }
 
 // shutdown waits for requests in flight, and cuts them off when ctx ends. Without Run it closes the
 // listener.
@@ -116,8 +117,8 @@ func (e *endpoint) shutdown(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.listener != nil {
-		_ = e.listener.Close() // Closed already, unless Run never ran.
+	if e.door != nil {
+		_ = e.door.Close() // Closed already, unless Run never ran.
 	}
 	return failed
 }

@@ -82,7 +82,7 @@ func (s *Server) events(c echo.Context) error {
 	head.WriteString("HTTP/1.1 200 OK\r\n")
 	_ = header.Write(&head) // Into memory.
 	head.WriteString("\r\n")
-	conn, buffered, err := s.hijack(c)
+	conn, buffered, leave, err := s.hijack(c)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s *Server) events(c echo.Context) error {
 	}
 	stray := buffered.Reader.Buffered()
 	go func() {
-		defer s.connections.leave()
+		defer leave()
 		sess.run(func(conn net.Conn) error { return sess.stream(conn, head.Bytes(), stray) })
 	}()
 	return nil

@@ -54,3 +54,27 @@ func Posting(s *Server, user string) int {
 	defer s.posting.mu.Unlock()
 	return s.posting.users[user]
 }
+
+// SetDescriptors bounds the connections of s as if the process could open n files. Before Run only.
+func SetDescriptors(s *Server, n int) {
+	old := s.door
+	s.door = newDoor(old.Listener, n, s.cfg.HTTP.MaxConnectionsPerAddress, old.refused)
+	s.server.ConnState = s.door.note
+}
+
+// OpenConnections returns how many connections s counts.
+func OpenConnections(s *Server) int {
+	s.door.mu.Lock()
+	defer s.door.mu.Unlock()
+	return s.door.open
+}
+
+// OpenConnectionsOf returns how many connections s counts for an address.
+func OpenConnectionsOf(s *Server, address string) int {
+	s.door.mu.Lock()
+	defer s.door.mu.Unlock()
+	if h := s.door.hosts[hostPrefix(address)]; h != nil {
+		return h.open
+	}
+	return 0
+}

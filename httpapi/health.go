@@ -45,6 +45,11 @@ func (o *operations) check(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	parts := o.parts()
+	parts["descriptors"] = "ok"
+	if err := checkDescriptors(); err != nil {
+		parts["descriptors"] = "failing"
+		o.log.Warn("not ready", "check", "descriptors", "error", err)
+	}
 	type result struct {
 		name string
 		err  error

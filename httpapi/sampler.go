@@ -78,7 +78,7 @@ func clip(text string) string {
 // limitKeys are the settings of the limits of an address, by what it has too many of.
 var limitKeys = map[string]string{
 	"connections":      "edge.upgrade_rate, edge.upgrade_burst",
-	"open connections": "edge.max_connections_per_address",
+	"open connections": "http.max_connections_per_address",
 	"messages":         "edge.address_rate, edge.address_burst",
 	"bytes":            "edge.address_bytes",
 	"sign-ins":         "edge.sign_in_rate, edge.sign_in_burst",

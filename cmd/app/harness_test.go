@@ -39,6 +39,7 @@ type installation struct {
 	dir    string
 	env    []string
 	memory *router.Memory
+	files  int // The limit of open files of spawned processes; 0: that of the test.
 }
 
 // install prepares an installation on b, with settings ("NAME=value") on top.

@@ -25,7 +25,11 @@ func (in *installation) spawn(t testing.TB, ready string, args ...string) *child
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, cmd: exec.Command(self, args...), exited: make(chan struct{})}
+	cmd := exec.Command(self, args...)
+	if in.files > 0 {
+		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, in.files), self}, args...)...)
+	}
+	c := &child{t: t, cmd: cmd, exited: make(chan struct{})}
 	c.cmd.Env = append([]string{runMain + "=1"}, in.env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	if err := c.cmd.Start(); err != nil {
