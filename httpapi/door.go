@@ -88,9 +88,8 @@ func (d *door) Accept() (net.Conn, error) {
 		if v != nil {
 			return v, nil
 		}
-		address := hostOf(conn)
+		d.refused(over, hostOf(conn))
 		turnAway(conn)
-		d.refused(over, address)
 	}
 }
 

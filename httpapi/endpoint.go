@@ -79,7 +79,7 @@ func (e *endpoint) Listen() error {
 	if e.door != nil {
 		return nil
 	}
-	var lc net.ListenConfig
+	lc := net.ListenConfig{Control: boundUnsent}
 	l, err := lc.Listen(context.Background(), "tcp", e.settings.Addr)
 	if err != nil {
 		return listenError(e.settings.Addr, err)

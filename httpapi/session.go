@@ -68,9 +68,11 @@ type session struct {
 	closing    bool      // The close frame is the last thing that leaves.
 	closeFrame frame
 	closeBy    time.Time // The close frame leaves by then or not at all.
-	peerClosed bool      // The peer's close frame has come.
-	finished   bool      // The close frame has left.
-	dead       bool      // The socket is closed.
+
+	closeTimeout time.Duration // Of each half of the close.
+	peerClosed   bool          // The peer's close frame has come.
+	finished     bool          // The close frame has left.
+	dead         bool          // The socket is closed.
 }
 
 func (s *Server) newSession(conn net.Conn, who auth.Session, from string, d dialect) *session {
@@ -161,7 +163,8 @@ func (s *session) finish() {
 	<-s.written // Bounded by closeBy.
 
 	s.mu.Lock()
-	linger, until := s.finished && !s.peerClosed && !s.dead, s.readUntil
+	linger := s.finished && !s.peerClosed && !s.dead
+	_ = s.conn.Conn.SetReadDeadline(s.readUntil)
 	s.mu.Unlock()
 	if linger {
 		// Closing a socket with unread input resets it, and the peer might lose the close
@@ -169,7 +172,6 @@ func (s *session) finish() {
 		if tcp, ok := s.conn.Conn.(*net.TCPConn); ok {
 			_ = tcp.CloseWrite()
 		}
-		_ = s.conn.Conn.SetReadDeadline(until)
 		_, _ = io.Copy(io.Discard, s.conn.Conn)
 	}
 	_ = s.conn.Conn.Close()
@@ -271,19 +273,39 @@ func (s *session) close(code int, reason string) {
 // closeLocked is close; drop throws away what waits, which the peer would not read in time.
 func (s *session) closeLocked(code int, reason string, drop bool) {
 	if s.closing || s.dead {
+		if code == closeRestart {
+			s.hurryLocked()
+		}
 		return
 	}
 	s.metrics.closed(closeLabel(code))
 	now := time.Now()
 	s.closing = true
 	s.closeFrame = s.dialect.closing(code, reason)
-	s.closeBy = now.Add(closeTimeout)
+	s.closeTimeout = closeTimeout
+	if code == closeTryLater && reason == reasonSlow {
+		s.closeTimeout = slowCloseTimeout
+	}
+	s.closeBy = now.Add(s.closeTimeout)
 	if drop {
 		s.queue.drop()
 	}
 	s.deadlineLocked(now)
-	s.readUntilLocked(s.closeBy.Add(closeTimeout))
+	s.readUntilLocked(s.closeBy.Add(s.closeTimeout))
 	s.signalLocked()
+}
+
+// hurryLocked bounds a close under way by closeTimeout: the server stops.
+func (s *session) hurryLocked() {
+	now := time.Now()
+	s.closeTimeout = closeTimeout
+	if by := now.Add(closeTimeout); by.Before(s.closeBy) {
+		s.closeBy = by
+		s.deadlineLocked(now)
+	}
+	if until := now.Add(2 * closeTimeout); until.Before(s.readUntil) {
+		s.readUntilLocked(until)
+	}
 }
 
 // readUntilLocked makes t the last moment for reading from the socket.

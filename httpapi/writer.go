@@ -23,6 +23,9 @@ const (
 	// closeTimeout bounds each half of a close: getting what is left and the close frame
 	// out, and waiting for the peer's.
 	closeTimeout = time.Second
+	// slowCloseTimeout is closeTimeout for a reader that is too slow: what the system still holds
+	// for it leaves before the close frame.
+	slowCloseTimeout = 15 * time.Second
 )
 
 // errStuck ends a writer whose peer takes nothing.
@@ -202,7 +205,7 @@ func (s *session) wrote(n int, last bool) {
 	defer s.mu.Unlock()
 	s.finished = true
 	// The peer has this long to say its part of the close.
-	s.readUntilLocked(time.Now().Add(closeTimeout))
+	s.readUntilLocked(time.Now().Add(s.closeTimeout))
 	s.endLocked()
 }
 

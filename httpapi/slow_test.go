@@ -1,0 +1,72 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"burrow/httpapi"
+)
+
+// slowly is a reader of at most 2 MB/s: slower than the flood.
+type slowly struct {
+	io.Reader
+	pace *time.Ticker
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	<-s.pace.C
+	return s.Reader.Read(p[:min(len(p), 64<<10)])
+}
+
+// TestSlowReader_CloseCode floods slow readers: each reads close code 1013, over a WebSocket,
+// behind everything sent before, however much the system still holds for it.
+func TestSlowReader_CloseCode(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.SlowAfter = 100 * time.Millisecond })
+	dialects := map[string][]string{"plain": nil, v1JSON: {"Sec-WebSocket-Protocol: " + v1JSON}, v1Proto: {"Sec-WebSocket-Protocol: " + v1Proto}}
+	var reading sync.WaitGroup
+	for name, header := range dialects {
+		c := n.rawDial(t, "slow", 64<<10, header...)
+		_ = c.SetDeadline(time.Now().Add(6 * patience))
+		pace := time.NewTicker(32 * time.Millisecond)
+		defer pace.Stop()
+		c.r = bufio.NewReaderSize(slowly{c.Conn, pace}, 64<<10)
+		reading.Go(func() {
+			if got, err := c.closeCode(); got != 1013 {
+				t.Errorf("%s: closed with %d, %v, want 1013", name, got, err)
+			}
+		})
+	}
+	content := strings.Repeat("x", 4000)
+	for i := 0; n.metric(t, "burrow_edge_closes_total", "1013") < float64(len(dialects)); i++ {
+		if i == 20_000 {
+			t.Fatal("the readers are not closed")
+		}
+		n.Deliver(message(i, "bot", "", content))
+	}
+	reading.Wait()
+	if got := n.metric(t, "burrow_edge_closes_total", "lost"); got != 0 {
+		t.Errorf("%v sessions were lost", got)
+	}
+}
+
+// TestSlowReader_Shutdown stops the server while it closes a reader that takes nothing: the stop does not
+// wait for it.
+func TestSlowReader_Shutdown(t *testing.T) {
+	n := start(t, func(c *httpapi.Config) { c.Edge.SlowAfter = time.Millisecond })
+	n.rawDial(t, "slow", 4<<10)
+	content := strings.Repeat("x", 4000)
+	for i := 0; n.metric(t, "burrow_edge_closes_total", "1013") == 0; i++ {
+		if i == 20_000 {
+			t.Fatal("the reader is not closed")
+		}
+		n.Deliver(message(i, "bot", "", content))
+	}
+	began := time.Now()
+	if err := n.Shutdown(t.Context()); err != nil || time.Since(began) > patience {
+		t.Errorf("Shutdown took %s: %v", time.Since(began), err)
+	}
+}
