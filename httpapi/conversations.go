@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -76,5 +75,5 @@ func (s *Server) conversations(c echo.Context) error {
 		}
 		page.Conversations = append(page.Conversations, conversation{with, newChatFrame(msg, now)})
 	}
-	return writeJSON(c, http.StatusOK, page)
+	return writeCounted(c, s.searchers, page)
 }

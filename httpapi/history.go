@@ -21,8 +21,11 @@ const (
 	defaultPage = 50
 	maxPage     = 100
 	// Everybody in an office looks at the same time when the server comes back.
-	historyRate  = 100.0 // Pages a second over HTTP, of one address.
-	historyBurst = 2000
+	historyRate  = 100.0 // Pages a second of one address.
+	historyBurst = 1000
+	// answerUnit is the size of an ordinary answer: a larger one counts as several for the limit of
+	// an address.
+	answerUnit = 8 << 10
 )
 
 // historyPage is the answer of /api/history, oldest message first.
@@ -60,11 +63,22 @@ func (s *Server) history(c echo.Context) error {
 		page, err = s.pageAround(c.Request().Context(), query)
 	} else {
 		page, err = s.page(c.Request().Context(), query)
+		all := len(page.Messages)
+		page.Messages = fit(page.Messages, query.after != "", maxHistoryBytes)
+		page.HasMore = page.HasMore || len(page.Messages) < all
 	}
 	if err != nil {
 		return err
 	}
-	return writeJSON(c, http.StatusOK, page)
+	return writeCounted(c, s.readers, page)
+}
+
+// writeCounted answers with v, and counts what is over an ordinary answer in l.
+func writeCounted(c echo.Context, l *hostLimiter, v any) error {
+	body := encodeJSON(v)
+	l.charge(c.RealIP(), (len(body)-1)/answerUnit, time.Now())
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", body)
 }
 
 // talkWith returns with whom the private talk is that ?with= names, or whether it names the
@@ -166,6 +180,11 @@ func (s *Server) pageAround(ctx context.Context, q pageQuery) (historyPage, erro
 	if err != nil {
 		return historyPage{}, err
 	}
+	oldest, newest := len(older.Messages), len(newer.Messages)
+	older.Messages = fit(older.Messages, false, maxHistoryBytes/2)
+	newer.Messages = fit(newer.Messages, true, maxHistoryBytes/2)
+	older.HasMore = older.HasMore || len(older.Messages) < oldest
+	newer.HasMore = newer.HasMore || len(newer.Messages) < newest
 	// Of each half what the other leaves room for, and never less than its own.
 	half := q.limit / 2
 	n := min(len(older.Messages), max(half, q.limit-len(newer.Messages)))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +129,7 @@ func (s *Server) users(c echo.Context) error {
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {
 		return s.tooMany(c, "searches", wait)
 	}
-	return writeJSON(c, http.StatusOK, s.people.find(s.hub, foldName(text), limit))
+	return writeCounted(c, s.searchers, s.people.find(s.hub, foldName(text), limit))
 }
 
 var nameFolder = cases.Fold() // Keeps no state.

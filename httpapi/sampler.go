@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
 )
 
@@ -96,4 +97,27 @@ func (e *endpoint) limited(what, user, address string) {
 		attrs = append(attrs, slog.String("settings", keys))
 	}
 	e.noted.log(e.log, slog.LevelWarn, "limited "+what, "address over a limit; if it is your proxy, add it to http.trusted_proxies", attrs...)
+}
+
+// logClosed logs the end of a session that the server closed for a reason other than its own stop.
+func (s *Server) logClosed(user, address string, code int, reason string) {
+	switch code {
+	case 0, closeRestart, closeGoingAway, closeNoStatus, 1000:
+		return
+	}
+	label := closeLabel(code)
+	s.noted.log(s.log, slog.LevelInfo, "closed "+label, "session closed", slog.String("user", user),
+		slog.String("address", address), slog.String("code", label), slog.String("reason", reason))
+}
+
+// logSignIn logs a sign-in.
+func (s *Server) logSignIn(user, address string) {
+	s.noted.log(s.log, slog.LevelInfo, "signed in", "signed in", slog.String("user", user), slog.String("address", address))
+}
+
+// logRefused logs a refused sign-in or session.
+func (s *Server) logRefused(c echo.Context, user string, err error) {
+	e := asAPIError(err)
+	s.noted.log(s.log, slog.LevelWarn, "refused "+e.code, "refused", slog.String("user", user), slog.String("address", c.RealIP()),
+		slog.String("path", c.Request().URL.Path), slog.String("code", e.code), slog.String("reason", e.message))
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 	"unicode/utf8"
 
@@ -107,7 +106,7 @@ func (s *Server) search(c echo.Context) error {
 	case err != nil:
 		return unavailable("the search took too long, or the archive does not answer; try again with longer words", err)
 	}
-	return writeJSON(c, http.StatusOK, newSearchPage(hits))
+	return writeCounted(c, s.searchers, newSearchPage(hits))
 }
 
 // searchTurn waits for the turn to search, which ends with done. Until then there is ctx.
@@ -124,7 +123,7 @@ func (s *Server) searchTurn(c echo.Context) (ctx context.Context, done func(), e
 
 func newSearchPage(hits SearchHits) searchPage {
 	page := searchPage{Messages: []searchHit{}, HasMore: hits.HasMore, Behind: hits.Behind}
-	now := time.Now()
+	now, size := time.Now(), 0
 	for i, msg := range hits.Messages {
 		hit := searchHit{chatFrame: newChatFrame(msg, now), Marks: [][2]int{}}
 		at, units := 0, 0
@@ -140,6 +139,10 @@ func newSearchPage(hits SearchHits) searchPage {
 		}
 		for _, m := range hits.Marks[i] {
 			hit.Marks = append(hit.Marks, [2]int{count(m[0]), count(m[1])})
+		}
+		if size += hit.size() + 12*len(hit.Marks); size > maxHistoryBytes && i > 0 {
+			page.HasMore = true
+			break
 		}
 		page.Messages = append(page.Messages, hit)
 	}

@@ -70,9 +70,11 @@ type session struct {
 	closeBy    time.Time // The close frame leaves by then or not at all.
 
 	closeTimeout time.Duration // Of each half of the close.
-	peerClosed   bool          // The peer's close frame has come.
-	finished     bool          // The close frame has left.
-	dead         bool          // The socket is closed.
+	closeCode    int           // 0: none.
+	closeReason  string
+	peerClosed   bool // The peer's close frame has come.
+	finished     bool // The close frame has left.
+	dead         bool // The socket is closed.
 }
 
 func (s *Server) newSession(conn net.Conn, who auth.Session, from string, d dialect) *session {
@@ -154,8 +156,13 @@ func (s *session) finish() {
 		return
 	}
 	s.mu.Lock()
+	code, reason := s.closeCode, s.closeReason
+	if s.peerClosed && reason == "" {
+		code = 0
+	}
 	gone := !s.closing // The reader failed and nobody said goodbye: there is nobody to write to.
 	s.mu.Unlock()
+	s.server.logClosed(s.user, s.share.from, code, reason)
 	if gone {
 		s.metrics.closed("lost")
 		s.abort()
@@ -280,7 +287,7 @@ func (s *session) closeLocked(code int, reason string, drop bool) {
 	}
 	s.metrics.closed(closeLabel(code))
 	now := time.Now()
-	s.closing = true
+	s.closing, s.closeCode, s.closeReason = true, code, reason
 	s.closeFrame = s.dialect.closing(code, reason)
 	s.closeTimeout = closeTimeout
 	if code == closeTryLater && reason == reasonSlow {

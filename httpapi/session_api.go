@@ -99,8 +99,10 @@ func (s *Server) signIn(c echo.Context) error {
 	}
 	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), s.ownerOf(r), name)
 	if err != nil {
+		s.logRefused(c, name, err)
 		return authError(err)
 	}
+	s.logSignIn(session.Name, c.RealIP())
 	own := s.guestCookieFor(r)
 	if r.Header["Origin"] == nil && own != guestCookie {
 		s.setCookie(c, guestCookie, session, cookie) // A program may know no other name.

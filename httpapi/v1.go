@@ -16,7 +16,7 @@ import (
 const (
 	// maxRef bounds what a client may call a request, in bytes.
 	maxRef = 64
-	// maxHistoryBytes bounds the content of one history frame; it holds one message at least.
+	// maxHistoryBytes bounds the content of one page, as JSON; it holds one message at least.
 	maxHistoryBytes = 48 << 10
 	// historyTimeout bounds the reading of one page.
 	historyTimeout = 10 * time.Second
@@ -88,7 +88,7 @@ func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
 	}
 	s.took()
 	h := &edge.History{HasMore: page.HasMore, Ref: ref, WithUser: q.users[1]}
-	for _, c := range fit(page.Messages, q.after != "") {
+	for _, c := range fit(page.Messages, q.after != "", maxHistoryBytes) {
 		h.Messages = append(h.Messages, edgeChat(c))
 	}
 	h.HasMore = h.HasMore || len(h.Messages) < len(page.Messages)
@@ -129,16 +129,16 @@ func historyQuery(r *edge.HistoryRequest, user, from string) (pageQuery, *errorB
 	return q, nil
 }
 
-// fit returns those of messages that one frame has room for, at least one if there are any: the
+// fit returns those of messages that max bytes have room for, at least one if there are any: the
 // first ones, or else the last ones.
-func fit(messages []*chatFrame, first bool) []*chatFrame {
+func fit(messages []*chatFrame, first bool, max int) []*chatFrame {
 	order := slices.Backward(messages)
 	if first {
 		order = slices.All(messages)
 	}
 	n, size := 0, 0
 	for _, c := range order {
-		if size += len(c.Content) + 256; size > maxHistoryBytes && n > 0 {
+		if size += c.size(); size > max && n > 0 {
 			break
 		}
 		n++
@@ -147,6 +147,17 @@ func fit(messages []*chatFrame, first bool) []*chatFrame {
 		return messages[:n]
 	}
 	return messages[len(messages)-n:]
+}
+
+// size returns about how many bytes c has as JSON.
+func (c *chatFrame) size() int {
+	n := len(c.Content) + 256
+	for i := range len(c.Content) {
+		if b := c.Content[i]; b == '"' || b == '\\' || b < ' ' {
+			n++
+		}
+	}
+	return n
 }
 
 // helloV1 returns what a v1 session gets first. The caller holds the lock.
