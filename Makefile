@@ -16,7 +16,7 @@ CONFORMANCE = go test -race -count=1 -timeout 10m -run 'TestConformance' $(TESTA
 SPEC        = --config router/routertest/spec/buf.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-writers test-load test-page vendor-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
+.PHONY: help run build release test test-writers test-load test-page vendor-page screenshots conformance conformance-docs faults fuzz bench bench-brokers bench-edge bench-go format vet staticcheck lint lint-messages gen gen-check breaking release-contract
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,16 @@ run: ## Run Burrow with config.toml: http://localhost:8000
 
 build: ## Build bin/burrow, static
 	CGO_ENABLED=0 go build $(BUILDFLAGS) -o bin/burrow ./cmd/app
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+RELEASES ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+
+release: ## Build static binaries for all systems, with checksums, into dist/ (RELEASES="linux/amd64 …")
+	@rm -rf dist && mkdir dist && for target in $(RELEASES); do \
+		os=$${target%/*} arch=$${target#*/}; name=burrow-$$os-$$arch; [ $$os != windows ] || name=$$name.exe; \
+		echo "dist/$$name"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags='-s -w -X main.release=$(VERSION)' -o dist/$$name ./cmd/app || exit 1; \
+	done && cd dist && sha256sum burrow-* >SHA256SUMS && cat SHA256SUMS
 
 test: ## Run the Go tests (TESTARGS="-race -run Name"); without a broker its tests skip
 	go test $(TESTARGS) ./...

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -58,10 +59,13 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
+// release is the version in binaries of "make release".
+var release string
+
 func version() string {
-	v := "(devel)"
+	v := cmp.Or(release, "(devel)")
 	info, ok := debug.ReadBuildInfo()
-	if ok && info.Main.Version != "" {
+	if ok && release == "" && info.Main.Version != "" {
 		v = info.Main.Version
 	}
 	return fmt.Sprintf("burrow %s %s", v, runtime.Version())

@@ -41,12 +41,12 @@ func failing(c *tally, err error) handles {
 	})
 }
 
-// othersWait publishes a message that fails for some seconds with followers of its
-// key, and returns the longest time from the confirm of a message of another key to
-// its handling. What disturbs one round is not the router if another one goes well.
-func othersWait(in *installation, followers int) time.Duration {
+// othersWait publishes a message that fails for some seconds with followers of its key. It compares the
+// time from the confirm of a message of another key to its handling with that in the same node without a
+// failure: a busy machine delays both. A disturbance in one round is not the router's if another round goes well.
+func othersWait(in *installation, followers int) {
 	in.t.Helper()
-	const others, rounds = 60, 12 // others at least: they come until the third failure
+	const others, rounds, most = 60, 12, 100 * time.Millisecond // others at least: they come until the third failure
 	var failed atomic.Int32
 	var mu sync.Mutex
 	handled := make(map[string]time.Time)
@@ -62,8 +62,25 @@ func othersWait(in *installation, followers int) time.Duration {
 		got.add(m.GetText())
 		return nil
 	}), settings(router.FunctionConfig{Backoff: 300 * time.Millisecond, MaxAttempts: 4})) // 1 to 3 s
+	sent := 0
+	// measure sends messages, each of a key of its own, while more returns true, and returns the longest wait.
+	measure := func(more func(n int) bool) (worst time.Duration) {
+		for i := 0; more(i); i++ {
+			sent++
+			text := fmt.Sprint("other ", sent)
+			n.publish(&spec.Job{Key: fmt.Sprint("good", i), Text: text})
+			confirmed := time.Now()
+			in.await(text, func() bool { return got.count(text) > 0 })
+			mu.Lock()
+			worst = max(worst, handled[text].Sub(confirmed))
+			mu.Unlock()
+		}
+		return worst
+	}
+	var idle time.Duration
 	best, published := patience, 0
 	for round := range rounds {
+		idle = max(idle, measure(func(n int) bool { return n < others }))
 		batch := []proto.Message{&spec.Job{Key: "bad", Text: "fails"}}
 		for i := range followers {
 			batch = append(batch, &spec.Job{Key: "bad", Text: fmt.Sprint("behind ", round, " ", i)})
@@ -71,26 +88,16 @@ func othersWait(in *installation, followers int) time.Duration {
 		failed.Store(0)
 		n.publish(batch...)
 		in.await("a first failure", func() bool { return failed.Load() > 0 })
-		var worst time.Duration
-		sent := 0
-		for ; sent < others || failed.Load() < 3; sent++ {
-			text := fmt.Sprint("other ", round, " ", sent)
-			n.publish(&spec.Job{Key: fmt.Sprint("good", sent), Text: text})
-			confirmed := time.Now()
-			in.await(text, func() bool { return got.count(text) > 0 })
-			mu.Lock()
-			worst = max(worst, handled[text].Sub(confirmed))
-			mu.Unlock()
-		}
-		published += followers + sent
-		in.t.Logf("round %d: %d others, %s at most", round, sent, worst)
-		if best = min(best, worst); best < 100*time.Millisecond {
-			break
+		worst := measure(func(n int) bool { return n < others || failed.Load() < 3 })
+		published += followers
+		in.t.Logf("round %d: %s at most, without a failure %s", round, worst, idle)
+		if best = min(best, worst); best < idle+most {
+			return
 		}
 		in.letter()
-		got.awaitAll(in, published)
+		got.awaitAll(in, published+sent)
 	}
-	return best
+	in.t.Errorf("in the best round one took %s, without a failure %s at most", best, idle)
 }
 
 var failures = []Promise{
@@ -266,15 +273,11 @@ var failures = []Promise{
 		got.awaitAll(in, 2)
 		in.noLetter()
 	}},
-	{Name: "while one message fails for seconds, others take less than 100 ms", alone: true, run: func(in *installation) {
-		if worst := othersWait(in, 0); worst >= 100*time.Millisecond {
-			in.t.Errorf("one took %s", worst)
-		}
+	{Name: "while one message fails for seconds, others take at most 100 ms longer", alone: true, run: func(in *installation) {
+		othersWait(in, 0)
 	}},
-	{Name: "while one message fails with 300 behind it, others take less than 100 ms", alone: true, run: func(in *installation) {
-		if worst := othersWait(in, 300); worst >= 100*time.Millisecond {
-			in.t.Errorf("one took %s", worst)
-		}
+	{Name: "while one message fails with 300 behind it, others take at most 100 ms longer", alone: true, run: func(in *installation) {
+		othersWait(in, 300)
 	}},
 	{Name: "100 failing messages of different keys do not stop the others", run: func(in *installation) {
 		var got tally
