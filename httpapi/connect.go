@@ -66,24 +66,15 @@ func (s *Server) connect(c echo.Context) error {
 // admit decides whether who asks may open a connection as user, or if that is empty as whom they are
 // signed in as. It returns as whom, and until when.
 func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
-	who := auth.Session{Name: user}
 	if !s.originAllowed(c.Request()) {
-		return who, errForeignOrigin
+		return auth.Session{}, errForeignOrigin
 	}
 	if wait := s.upgrades.take(c.RealIP(), time.Now()); wait > 0 {
-		return who, s.tooMany(c, "connections", wait+rand.N(refusedSpread))
+		return auth.Session{}, s.tooMany(c, "connections", wait+rand.N(refusedSpread))
 	}
-	if s.cfg.Auth.Mode() != auth.ModeOpen {
-		var err error
-		if who, _, err = s.prove(c); err != nil {
-			return who, err
-		}
-		if user != "" && who.Name != user {
-			return who, errOtherName
-		}
-	}
-	if who.Name == "" {
-		return who, errInvalidClientID
+	who, err := s.identify(c, user)
+	if err != nil {
+		return who, err
 	}
 	select {
 	case <-s.seeded:
@@ -93,13 +84,21 @@ func (s *Server) admit(c echo.Context, user string) (auth.Session, error) {
 	}
 }
 
+// enter counts one more session, which is left with connections.leave.
+func (s *Server) enter() error {
+	switch {
+	case s.connections.enter(s.cfg.Edge.MaxConnections):
+		return nil
+	case s.draining.Load():
+		return errDraining
+	}
+	return errFull
+}
+
 // hijack takes the connection from net/http and counts it, until leave is called.
 func (s *Server) hijack(c echo.Context) (conn net.Conn, buffered *bufio.ReadWriter, leave func(), err error) {
-	if !s.connections.enter(s.cfg.Edge.MaxConnections) {
-		if s.draining.Load() {
-			return nil, nil, nil, errDraining
-		}
-		return nil, nil, nil, errFull
+	if err := s.enter(); err != nil {
+		return nil, nil, nil, err
 	}
 	conn, buffered, err = c.Response().Hijack()
 	if err != nil {

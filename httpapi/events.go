@@ -69,6 +69,13 @@ func (s *Server) events(c echo.Context) error {
 			return badRequest("stream must be a UUID that you make for it")
 		}
 	}
+	since := query.Get("since")
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		since = last
+	}
+	if query.Has("poll") {
+		return s.answerPoll(c, user, name, since)
+	}
 	who, err := s.admit(c, user)
 	if err != nil {
 		return err
@@ -88,10 +95,7 @@ func (s *Server) events(c echo.Context) error {
 	}
 
 	sess := s.newSession(conn, who, c.RealIP(), v1Events)
-	sess.name, sess.since = name, query.Get("since")
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		sess.since = last
-	}
+	sess.name, sess.since = name, since
 	stray := buffered.Reader.Buffered()
 	go func() {
 		defer leave()

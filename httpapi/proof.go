@@ -76,13 +76,22 @@ func (s *session) refresh(ctx context.Context, proof string) error {
 	case privateFrom(fresh) != s.private:
 		return errNoSession // The name has another owner by now.
 	}
+	if !s.prolong(fresh.Expires) {
+		return errNoSession // Too late.
+	}
+	return nil
+}
+
+// prolong moves the end of the session to expires, if that is later, and reports whether the session has
+// not ended.
+func (s *session) prolong(expires time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.dead {
-		return errNoSession // Too late.
+		return false
 	}
-	if fresh.Expires.After(s.expires) {
-		s.expires = fresh.Expires // The writer looks again when the old time has come.
+	if expires.After(s.expires) {
+		s.expires = expires // The writer looks again when the old time has come.
 	}
-	return nil
+	return true
 }

@@ -63,6 +63,7 @@ type Server struct {
 	senders      allowances[string]       // By user.
 	addresses    allowances[netip.Prefix] // Of the same messages and bytes.
 	posting      posting
+	polls        polls
 	searchers    *hostLimiter
 	readers      *hostLimiter  // Of the history.
 	searching    chan struct{} // Holds one for each search under way.

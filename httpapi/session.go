@@ -176,8 +176,8 @@ func (s *session) finish() {
 	if linger {
 		// Closing a socket with unread input resets it, and the peer might lose the close
 		// frame that says why. So say that we are done and read until the peer is.
-		if tcp, ok := s.conn.Conn.(*net.TCPConn); ok {
-			_ = tcp.CloseWrite()
+		if half, ok := s.conn.Conn.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
 		}
 		_, _ = io.Copy(io.Discard, s.conn.Conn)
 	}

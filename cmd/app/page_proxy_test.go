@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -55,6 +57,8 @@ func TestPageProxy(t *testing.T) {
 	t.Run("ForeignRefusal", func(t *testing.T) { foreignRefusal(t, browser) })
 	t.Run("NoHost", func(t *testing.T) { noHost(t, browser) })
 	t.Run("OtherOrigin", func(t *testing.T) { otherOrigin(t, browser) })
+	t.Run("SevenTabs", func(t *testing.T) { sevenTabs(t, browser) })
+	t.Run("Buffering", func(t *testing.T) { buffering(t, browser) })
 	t.Run("SubPath", func(t *testing.T) { subPath(t, browser) })
 	t.Run("SubPathNginx", func(t *testing.T) { subPathNginx(t, browser) })
 }
@@ -126,6 +130,68 @@ func noHost(t *testing.T, browser context.Context) {
 	}
 	p.fits()
 	p.shot("no-host")
+}
+
+// sevenTabs has one person open seven tabs behind a proxy without WebSockets, over HTTP/1.1: a browser has
+// six connections to a host.
+func sevenTabs(t *testing.T, browser context.Context) {
+	addr := install(t, memory).start(t).addr
+	var streams, most atomic.Int32
+	f := newFront(t, addr, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		r.Header.Del("Upgrade")
+		if r.URL.Path == "/events" {
+			if n := streams.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer streams.Add(-1)
+		}
+		next.ServeHTTP(w, r)
+	})
+	window := openTab(t, browser, f.addr)
+	tabs := []*tab{window.beside(f.addr)}
+	tabs[0].signIn("alice")
+	for len(tabs) < 7 {
+		p := window.beside(f.addr)
+		p.shows(hook("user", user("alice")))
+		tabs = append(tabs, p)
+	}
+	var want []string
+	for i, p := range tabs {
+		want = append(want, fmt.Sprint("from tab ", i))
+		p.say(want[i])
+	}
+	for _, p := range tabs {
+		p.awaitFunc("every tab has all messages", func() bool { return slices.Equal(p.messages(), want) })
+	}
+	if most.Load() > 5 {
+		t.Errorf("%d connections were held", most.Load())
+	}
+}
+
+// buffering has a proxy without WebSockets hold every answer back until its end.
+func buffering(t *testing.T, browser context.Context) {
+	addr := install(t, memory).start(t).addr
+	f := newFront(t, addr, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		r.Header.Del("Upgrade")
+		held := httptest.NewRecorder()
+		next.ServeHTTP(held, r)
+		maps.Copy(w.Header(), held.Header())
+		w.WriteHeader(held.Code)
+		_, _ = w.Write(held.Body.Bytes()) // The page may have gone.
+	})
+	alice, bob := openTab(t, browser, f.addr), openTab(t, browser, addr)
+	alice.signIn("alice")
+	bob.signIn("bob")
+	alice.shows(hook("user", user("bob")))
+	alice.say("from behind the proxy")
+	bob.hears("from behind the proxy")
+	bob.say("from outside")
+	alice.reads("from behind the proxy", "from outside")
+	state := "document.querySelector(" + quote(hook("user", user("alice"))) + ").dataset.state"
+	alice.hide(true)
+	bob.await("alice is away", state+" === 'away'")
+	alice.hide(false)
+	bob.await("alice is back", state+" === 'on'")
 }
 
 // otherOrigin has the page of another origin, which is listed or not, call the API with cookies.

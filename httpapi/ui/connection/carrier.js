@@ -1,17 +1,23 @@
-// A transport that is a WebSocket if one gets through, and events and requests if not.
-import { openEvents } from './events.js';
+// A transport that is a WebSocket if one gets through, a stream of events if not, and polls
+// where a proxy holds that back.
+import { openEvents, openPolls } from './events.js';
 import { openSocket } from './socket.js';
 
-const PATIENCE = 5_000; // ms for a WebSocket to say its first word, before the fallback is tried
-const FIRST_PROBE = 60_000; // ms after which a WebSocket is tried again
+/** WAYS are the transports, the best one first, with the time in ms that each has for its first word. */
+const WAYS = [
+  { open: openSocket, patience: 5_000 },
+  { open: openEvents, patience: 4_000 },
+  { open: openPolls, patience: 12_000 },
+];
+const FIRST_PROBE = 60_000; // ms after which a better way is tried again
 const LAST_PROBE = 600_000; // ms; the time doubles up to it
 
 /**
  * carrier returns a transport (see openSocket) that knows from one attempt to the next
- * what gets through. `socket` and `events` make the attempts.
+ * which of the ways gets through.
  */
-export function carrier({ socket = openSocket, events = openEvents } = {}) {
-  let blocked = false; // no WebSocket gets through
+export function carrier(ways = WAYS) {
+  let best = 0; // the way that got through last
 
   return (url, handlers) => {
     let link = null;
@@ -29,60 +35,63 @@ export function carrier({ socket = openSocket, events = openEvents } = {}) {
       handlers.closed(how);
     };
 
-    // over goes on with a WebSocket that got through: one comes back at once, and resumes.
-    const over = () => {
-      blocked = false;
+    // over goes on with a better way that got through: one comes back at once, and resumes.
+    const over = (way) => {
+      best = way;
       link.close();
       closed({ code: 1012, reason: 'retry-ms=0' });
     };
-    const tryAgain = (wait) => {
-      timer = setTimeout(() => {
+    // tryAgain probes the ways that are better than the present one, after a while.
+    const tryAgain = (present, wait) => {
+      const attempt = (way) => {
+        if (way === present) {
+          tryAgain(present, Math.min(2 * wait, LAST_PROBE));
+          return;
+        }
         const failed = () => {
           clearTimeout(timer);
           probe.close();
-          tryAgain(Math.min(2 * wait, LAST_PROBE));
+          attempt(way + 1);
         };
-        probe = socket(url, { opened() {}, received: over, closed: failed });
-        timer = setTimeout(failed, PATIENCE);
-      }, wait);
+        probe = ways[way].open(url, { opened() {}, received: () => over(way), closed: failed });
+        timer = setTimeout(failed, ways[way].patience);
+      };
+      timer = setTimeout(() => attempt(0), wait);
     };
 
-    const fallBack = (why) => {
-      clearTimeout(timer);
-      link?.close();
-      let open = false;
-      link = events(url, {
-        opened() {
-          open = blocked = true;
-          tryAgain(FIRST_PROBE);
-          handlers.opened();
-        },
-        received: handlers.received,
-        closed(how) {
-          if (!open) blocked = false; // Next time it may be the other way round.
-          closed(open ? how : why);
-        },
-      });
-    };
-
-    if (blocked) {
-      fallBack({ code: 1006, reason: '' });
-    } else {
+    const attempt = (way) => {
       // What something on the way accepts and then swallows is not open.
-      let first = true;
-      link = socket(url, {
+      let open = false;
+      const next = (how) => {
+        clearTimeout(timer);
+        link?.close();
+        if (way + 1 < ways.length) {
+          attempt(way + 1);
+          return;
+        }
+        best = 0; // Next time it may be the other way round.
+        closed(how);
+      };
+      link = ways[way].open(url, {
         opened() {},
         received(text) {
-          clearTimeout(timer);
-          if (first) handlers.opened();
-          first = false;
+          if (gone) return;
+          if (!open) {
+            open = true;
+            best = way;
+            clearTimeout(timer);
+            if (way > 0) tryAgain(way, FIRST_PROBE);
+            handlers.opened();
+          }
           handlers.received(text);
         },
-        // A server that says why has let the WebSocket through.
-        closed: (how) => (first && how.code === 1006 ? fallBack(how) : closed(how)),
+        // A server that says why has let the transport through.
+        closed: (how) => (open || how.code !== 1006 ? closed(how) : next(how)),
       });
-      timer = setTimeout(() => fallBack({ code: 1006, reason: '' }), PATIENCE);
-    }
+      timer = setTimeout(() => next({ code: 1006, reason: '' }), ways[way].patience);
+    };
+    attempt(best);
+
     return {
       send: (text) => !gone && link.send(text),
       close() {

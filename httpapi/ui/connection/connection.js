@@ -4,7 +4,7 @@ import { reconnectDelay } from './backoff.js';
 import { carrier } from './carrier.js';
 import { ping } from './wire.js';
 
-const CONNECT_TIMEOUT = 10_000; // ms for a handshake
+const CONNECT_TIMEOUT = 25_000; // ms for a handshake; a carrier tries several ways meanwhile
 const STABLE_AFTER = 10_000; // ms open before failures are forgotten
 const TICK = 5_000; // ms between looks at the clock
 const QUIET = 20_000; // ms without a word after which the server is asked for one

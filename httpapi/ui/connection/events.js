@@ -1,11 +1,15 @@
-// A transport without WebSockets: Server-Sent Events from the server, a request for
-// each frame to it. See docs/protocol.md, "Without WebSockets".
+// Two transports without WebSockets: Server-Sent Events from the server, in one stream or in
+// polls, and a request for each frame to it. See docs/protocol.md, "Without WebSockets".
+import { Slots } from '../lib/slots.js';
 import { isOwn } from './api.js';
 import { uuid } from './wire.js';
 
 const POST_TIMEOUT = 30_000; // ms; the server answers within 25 s
 const TRIES = 5; // to say whether somebody is there: the node that is asked may not have the stream
 const AGAIN = 2_000; // ms
+const LONG_POLL = 15_000; // ms that the server may hold a poll
+const SHORT_POLL = 2_000; // ms between polls that the server answers at once
+const POLL_TIMEOUT = 10_000; // ms more than it may hold one
 const HEARTBEAT = 25_000; // ms; when the server's is slower, the page asks another way
 
 const batch = (...frames) => JSON.stringify({ frames });
@@ -40,27 +44,45 @@ export function parser({ event, beat }) {
   };
 }
 
-/** openEvents has the form of openSocket, and takes the same address. */
-export function openEvents(url, { opened, received, closed }) {
+/** openEvents has the form of openSocket, and takes the same address. It needs one of the browser's slots. */
+export const openEvents = (url, handlers) => open(url, handlers, false);
+
+/**
+ * openPolls is openEvents for networks that hold a stream back until its end, and for tabs without a slot:
+ * these hold no connection.
+ */
+export const openPolls = (url, handlers) => open(url, handlers, true);
+
+const slots = new Slots();
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+function open(url, { opened, received, closed }, polls) {
   const { base, query } = eventsURL(url);
   const stream = uuid();
   query.set('stream', stream);
   const stop = new AbortController();
+  let release = null; // gives the slot back
   const who = { client_id: query.get('client_id') };
   let over = false;
   let present = null; // the last word on whether somebody is there
   let slow = false; // the server says so little that it has to be asked
   const tell = (text) => !over && received(text);
-  const end = (code, reason = '') => {
-    if (over) return;
+  const leave = () => {
     over = true;
     stop.abort();
+    release?.();
+    release = null;
+  };
+  const end = (code, reason = '') => {
+    if (over) return;
+    leave();
     closed({ code, reason });
   };
 
   const read = parser({
     beat: () => tell(batch()), // a sign of life, and nothing else
-    event({ event, data }) {
+    event({ id, event, data }) {
+      if (id) query.set('since', id);
       if (event === 'close') {
         const { code, reason } = JSON.parse(data);
         end(code, reason);
@@ -72,9 +94,17 @@ export function openEvents(url, { opened, received, closed }) {
     },
   });
 
-  async function listen() {
-    const res = await fetch(`${base}events?${query}`, { headers: { accept: 'text/event-stream' }, cache: 'no-store', signal: stop.signal });
+  async function ask(signal) {
+    const res = await fetch(`${base}events?${query}`, { headers: { accept: 'text/event-stream' }, cache: 'no-store', signal });
     if (!res.ok || !res.headers.get('content-type')?.startsWith('text/event-stream')) throw new Error(`the server answered ${res.status}`);
+    return res;
+  }
+
+  async function listen() {
+    // Another tab may have taken the last slot in the same moment.
+    release = slots.take(stream, () => end(1012, 'retry-ms=0'));
+    if (!release) throw new Error('other tabs hold streams');
+    const res = await ask(stop.signal);
     let first = true;
     const decoder = new TextDecoder();
     for (const reader = res.body.getReader(); ; ) {
@@ -85,7 +115,22 @@ export function openEvents(url, { opened, received, closed }) {
       read(decoder.decode(value, { stream: true }));
     }
   }
-  listen().then(() => end(1006), () => end(1006));
+
+  async function poll() {
+    for (let first = true; !over; first = false) {
+      release ??= slots.take(stream, () => { release = null; });
+      const wait = release ? LONG_POLL : 0;
+      query.set('poll', wait);
+      const res = await ask(AbortSignal.any([stop.signal, AbortSignal.timeout(wait + POLL_TIMEOUT)]));
+      const text = await res.text();
+      if (over) return;
+      if (first) opened();
+      // A node without the session begins another one, after the last message.
+      read(text);
+      if (!release) await pause(SHORT_POLL);
+    }
+  }
+  Promise.resolve().then(polls ? poll : listen).then(() => end(1006), () => end(1006));
 
   async function post(path, body, more = {}) {
     const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(POST_TIMEOUT)]);
@@ -104,7 +149,7 @@ export function openEvents(url, { opened, received, closed }) {
     for (let i = 0; i < TRIES && activity === present && !over; i++) {
       const answer = await post('api/activity', activity, { stream }).catch(() => null);
       if (answer?.ack) return;
-      await new Promise((done) => setTimeout(done, AGAIN));
+      await pause(AGAIN);
     }
   }
 
@@ -118,9 +163,6 @@ export function openEvents(url, { opened, received, closed }) {
       else if (frame.ping && slow) fetch(`${base}healthz`, { signal: stop.signal }).then(() => tell(batch()), () => {});
       return true;
     },
-    close() {
-      over = true;
-      stop.abort();
-    },
+    close: leave,
   };
 }

@@ -3,22 +3,23 @@ import assert from 'node:assert/strict';
 import { beforeEach, mock, test } from 'node:test';
 import { carrier } from '../connection/carrier.js';
 import { eventsURL, parser } from '../connection/events.js';
+import { Slots } from '../lib/slots.js';
 
 beforeEach(() => {
   mock.timers.reset();
-  mock.timers.enable({ apis: ['setTimeout'] });
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
 });
 
-// world has the two transports as a test moves them: the attempts in the order in which they were made.
+// world has the transports as a test moves them: the attempts in the order in which they were made.
 function world() {
   const w = { attempts: [], told: [] };
-  const fake = (kind) => (url, handlers) => {
+  const fake = (kind, patience) => ({ patience, open: (url, handlers) => {
     const attempt = { kind, ...handlers, sent: [], over: false };
     attempt.link = { send: (text) => (attempt.sent.push(text), true), close: () => { attempt.over = true; } };
     w.attempts.push(attempt);
     return attempt.link;
-  };
-  const transport = carrier({ socket: fake('socket'), events: fake('events') });
+  } });
+  const transport = carrier([fake('socket', 5_000), fake('events', 4_000), fake('polls', 12_000)]);
   w.open = () => transport('ws://x/ws/me', {
     opened: () => w.told.push('opened'),
     received: (text) => w.told.push(text),
@@ -54,19 +55,22 @@ test('events stand in for one that is refused or swallowed, also the next time',
     w.open();
     assert.deepEqual(w.kinds(), ['socket', 'events', 'events']);
     w.attempts[2].closed({ code: 1006, reason: '' });
+    w.attempts[3].closed({ code: 1006, reason: '' });
     w.open();
-    assert.equal(w.kinds()[3], 'socket', 'when that fails too, it may be the other way round');
+    assert.deepEqual(w.kinds().slice(3), ['polls', 'socket'], 'when those fail too, it may be the other way round');
   }
 });
 
-test('when neither gets through, that is one failure', () => {
+test('when none gets through, that is one failure', () => {
   const w = world();
   w.open();
   w.attempts[0].closed({ code: 1006, reason: '' });
   w.attempts[1].closed({ code: 1006, reason: '' });
+  mock.timers.tick(12_000);
   mock.timers.tick(3_600_000);
   assert.deepEqual(w.told, ['closed 1006']);
-  assert.equal(w.attempts.length, 2);
+  assert.equal(w.attempts.length, 3);
+  assert.ok(w.attempts[2].over);
 });
 
 test('what the server says is no reason to fall back', () => {
@@ -81,7 +85,7 @@ test('a WebSocket is tried again now and then, and taken when it gets through', 
   const w = world();
   w.open();
   w.attempts[0].closed({ code: 1006, reason: '' });
-  w.attempts[1].opened();
+  w.attempts[1].received('hello');
   mock.timers.tick(60_000);
   assert.deepEqual(w.kinds(), ['socket', 'events', 'socket']);
   w.attempts[2].closed({ code: 1006, reason: '' });
@@ -90,21 +94,68 @@ test('a WebSocket is tried again now and then, and taken when it gets through', 
   mock.timers.tick(1);
   w.attempts[3].opened();
   w.attempts[3].received('welcome');
-  assert.deepEqual(w.told, ['opened', 'closed 1012 retry-ms=0']);
+  assert.deepEqual(w.told, ['opened', 'hello', 'closed 1012 retry-ms=0']);
   assert.ok(w.attempts[1].over && w.attempts[3].over);
   w.open();
   assert.equal(w.kinds()[4], 'socket');
+});
+
+test('polls stand in for a stream that is held back, until a stream gets through', () => {
+  const w = world();
+  w.open();
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  w.attempts[1].opened();
+  mock.timers.tick(4_000);
+  assert.ok(w.attempts[1].over, 'a stream without a word is none');
+  w.attempts[2].received('hello');
+  assert.deepEqual(w.told, ['opened', 'hello']);
+  mock.timers.tick(60_000);
+  w.attempts[3].closed({ code: 1006, reason: '' });
+  assert.deepEqual(w.kinds(), ['socket', 'events', 'polls', 'socket', 'events']);
+  mock.timers.tick(4_000); // held back again
+  assert.ok(w.attempts[4].over);
+  mock.timers.tick(120_000);
+  w.attempts[5].closed({ code: 1006, reason: '' });
+  w.attempts[6].received('welcome');
+  assert.deepEqual(w.told, ['opened', 'hello', 'closed 1012 retry-ms=0']);
+  assert.ok(w.attempts[2].over && w.attempts[6].over);
+  w.open();
+  assert.equal(w.kinds().at(-1), 'events');
+});
+
+test('two tabs of a browser hold streams, and a slot that is given back is taken', () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, text) => kept.set(key, text) };
+  const slots = new Slots(() => storage);
+  const [one, two] = [slots.take('one'), slots.take('two')];
+  assert.ok(one && two);
+  assert.equal(slots.take('three'), null);
+  one();
+  const lost = [];
+  assert.ok(slots.take('three', () => lost.push('three')));
+  // A tab that took the last slot in the same moment has overwritten the others.
+  kept.set('burrow.streams', JSON.stringify({ four: Date.now() + 60_000, five: Date.now() + 60_000 }));
+  mock.timers.tick(30_000);
+  assert.deepEqual(lost, ['three']);
+  // Leases of tabs that crashed run out; nonsense and a forbidden storage give no slot and no error.
+  kept.set('burrow.streams', JSON.stringify({ four: Date.now() - 1, five: Date.now() + 9e9 }));
+  assert.ok(slots.take('six'));
+  assert.equal(new Slots(() => { throw new Error('forbidden'); }).take('x'), null);
+  for (const text of ['{', '7', '[]', 'null']) {
+    kept.set('burrow.streams', text);
+    slots.take('seven')?.();
+  }
 });
 
 test('nothing is told after close', () => {
   const w = world();
   const link = w.open();
   w.attempts[0].closed({ code: 1006, reason: '' });
-  w.attempts[1].opened();
+  w.attempts[1].received('hello');
   link.close();
   w.attempts[1].closed({ code: 1006, reason: '' });
   mock.timers.tick(3_600_000);
-  assert.deepEqual(w.told, ['opened']);
+  assert.deepEqual(w.told, ['opened', 'hello']);
   assert.equal(link.send('x'), false);
   assert.equal(w.attempts.length, 2);
 });
