@@ -49,7 +49,10 @@ type amqpDriver struct {
 	mu     sync.Mutex // guards closed with wg, and groups
 	closed bool
 	wg     sync.WaitGroup
-	groups map[string]string // a declared group of each task topic
+	groups map[string][]string // the declared groups of each task topic
+
+	guards map[string]*amqpGuard // of task topics; under mu
+	alarm  amqpAlarm
 }
 
 func newAMQPDriver(ctx context.Context, cfg Config) (driver, error) {
@@ -58,7 +61,8 @@ func newAMQPDriver(ctx context.Context, cfg Config) (driver, error) {
 		// The cause quotes parts of the URL, the password among them.
 		return nil, errors.New("router: broker.amqp.url: not a URL like amqp://user:password@host:port/vhost; write reserved characters in user, password or vhost as %XX")
 	}
-	d := &amqpDriver{log: cfg.Log, groups: make(map[string]string)}
+	d := &amqpDriver{log: cfg.Log, groups: make(map[string][]string), guards: make(map[string]*amqpGuard)}
+	d.alarm = amqpAlarm{last: make(map[string]time.Time), full: make(map[string]time.Time)}
 	d.stop, d.cancel = context.WithCancel(context.Background())
 	link := func() *amqpLink {
 		return &amqpLink{

@@ -118,8 +118,8 @@ func (b *amqpBench) clean() {
 	for topic, delivery := range b.topics {
 		exchanges := []string{topic}
 		if delivery == Task {
-			exchanges = append(exchanges, amqpUnroutedOf(topic))
-			b.queues[amqpUnroutedOf(topic)] = true
+			exchanges = append(exchanges, amqpUnroutedOf(topic), amqpExpiredOf(topic))
+			b.queues[amqpUnroutedOf(topic)], b.queues[amqpKeptOf(topic)], b.queues[amqpExpiredOf(topic)] = true, true, true
 		}
 		for _, name := range exchanges {
 			if err := ch.ExchangeDelete(name, false, false); err != nil {

@@ -152,7 +152,7 @@ func TestAMQPDeadLetteredTaskReturnsToItsQueue(t *testing.T) {
 	if err := d.Nack(false, false); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the task is dead-lettered", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
+	waitFor(t, "the task is dead-lettered", func() bool { return b.waiting(amqpKeptOf(topic)) == 1 })
 	if err := b.drv.collect(t.Context(), topic, "first"); err != nil {
 		t.Fatal(err)
 	}

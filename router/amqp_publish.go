@@ -91,10 +91,18 @@ func (d *amqpDriver) publishOnce(ctx context.Context, topic string, delivery Del
 	if err != nil {
 		return err
 	}
+	if delivery == Task {
+		if err := d.alarm.refuses(topic); err != nil {
+			return err
+		}
+	}
 	slot := &d.channels[int(d.turn.Add(1))%len(d.channels)]
 	return d.within(ctx, func() error {
 		if err := conn.ensure(ctx, topic, delivery); err != nil {
 			return amqpMaybeLost(conn, err)
+		}
+		if delivery == Task {
+			d.guard(topic) // not before: RabbitMQ fails on a queue that another declare is still making
 		}
 		ch, err := slot.channel(conn)
 		if err != nil {

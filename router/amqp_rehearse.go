@@ -15,8 +15,8 @@ func (d *amqpDriver) inspect(ctx context.Context, sub *subscription) (bool, erro
 	}
 	exchanges, queues := []string{sub.topic}, []string(nil)
 	if sub.delivery == Task {
-		exchanges = append(exchanges, amqpUnroutedOf(sub.topic))
-		queues = append(queues, amqpUnroutedOf(sub.topic), amqpQueueOf(sub.topic, sub.group))
+		exchanges = append(exchanges, amqpUnroutedOf(sub.topic), amqpExpiredOf(sub.topic))
+		queues = append(queues, amqpKeptOf(sub.topic), amqpQueueOf(sub.topic, sub.group))
 	}
 	err = d.within(ctx, func() error {
 		for _, name := range exchanges {
@@ -66,6 +66,7 @@ func amqpHas(conn *amqpConn, declare func(*amqp.Channel) error) error {
 // remove deletes the queues and exchanges. Those of an event subscription are gone with
 // its source.
 func (d *amqpDriver) remove(ctx context.Context, sub *subscription) error {
+	d.unguard(ctx, sub.topic)
 	d.mu.Lock()
 	delete(d.groups, sub.topic)
 	d.mu.Unlock()
@@ -83,13 +84,15 @@ func (d *amqpDriver) remove(ctx context.Context, sub *subscription) error {
 		}
 		defer func() { _ = ch.Close() }()
 		if sub.delivery == Task {
-			for _, queue := range []string{amqpQueueOf(sub.topic, sub.group), amqpUnroutedOf(sub.topic)} {
+			for _, queue := range []string{amqpQueueOf(sub.topic, sub.group), amqpKeptOf(sub.topic), amqpExpiredOf(sub.topic)} {
 				if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
 					return amqpExplain("queue "+queue, err)
 				}
 			}
-			if err := ch.ExchangeDelete(amqpUnroutedOf(sub.topic), false, false); err != nil {
-				return amqpExplain("exchange "+amqpUnroutedOf(sub.topic), err)
+			for _, exchange := range []string{amqpUnroutedOf(sub.topic), amqpExpiredOf(sub.topic)} {
+				if err := ch.ExchangeDelete(exchange, false, false); err != nil {
+					return amqpExplain("exchange "+exchange, err)
+				}
 			}
 		}
 		if err := ch.ExchangeDelete(sub.topic, false, false); err != nil {

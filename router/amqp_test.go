@@ -32,7 +32,7 @@ func TestAMQPTaskWaitsForItsFirstWorker(t *testing.T) {
 	topic := b.topic("Early")
 	early := amqpIDs(0, 250)
 	b.publish(topic, Task, early...) // no group exists
-	if got := b.waiting(amqpUnroutedOf(topic)); got != len(early) {
+	if got := b.waiting(amqpKeptOf(topic)); got != len(early) {
 		t.Errorf("%d tasks wait without a group, want %d", got, len(early))
 	}
 	// Two processes declare at the same time.
@@ -49,7 +49,7 @@ func TestAMQPTaskWaitsForItsFirstWorker(t *testing.T) {
 	late := amqpIDs(250, 300)
 	b.publish(topic, Task, late...) // no worker exists
 	waitFor(t, "all tasks wait for the group", func() bool {
-		return b.waiting(amqpQueueOf(topic, "first")) == 300 && b.waiting(amqpUnroutedOf(topic)) == 0
+		return b.waiting(amqpQueueOf(topic, "first")) == 300 && b.waiting(amqpKeptOf(topic)) == 0
 	})
 	r := b.read(b.drv, topic, Task, "first")
 	r.wait(t, append(early, late...)...)
@@ -175,7 +175,7 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 					t.Fatal(err)
 				}
 				if delivery == Task {
-					waitFor(t, "the task waits", func() bool { return b.waiting(amqpUnroutedOf(topic)) == 1 })
+					waitFor(t, "the task waits", func() bool { return b.waiting(amqpKeptOf(topic)) == 1 })
 					r = b.read(b.drv, topic, delivery, "test")
 				}
 				waitFor(t, "the message came", func() bool { return len(r.ids()) > 0 })
@@ -216,7 +216,7 @@ func TestAMQPTaskWithoutAnyQueue(t *testing.T) {
 	topic := b.topic("Unroutable")
 	b.publish(topic, Task, "a")
 	ch := b.channel()
-	if _, err := ch.QueueDelete(amqpUnroutedOf(topic), false, false, false); err != nil {
+	if _, err := ch.QueueDelete(amqpKeptOf(topic), false, false, false); err != nil {
 		t.Fatal(err)
 	}
 	// The server gives the task back, which shows at the confirm.
@@ -233,7 +233,7 @@ func TestAMQPTaskWithoutAnyQueue(t *testing.T) {
 		t.Errorf("send: %v, want %v", err, errAMQPUnroutable)
 	}
 	b.publish(topic, Task, "b") // the driver makes the queue again
-	if got := b.waiting(amqpUnroutedOf(topic)); got != 1 {
+	if got := b.waiting(amqpKeptOf(topic)); got != 1 {
 		t.Errorf("%d tasks wait, want 1", got)
 	}
 }

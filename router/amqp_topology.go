@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +14,13 @@ import (
 // A topic is a durable fanout exchange of its name.
 //
 // A task topic passes what no queue takes to the exchange <topic>.unrouted and
-// its queue, so that a task published before its function was first declared
-// waits there; whoever declares a group moves it on. Each group is a quorum queue
+// its queue <topic>.unrouted.kept, so that a task published before its function was first
+// declared waits there; whoever declares a group moves it on. Each group is a quorum queue
 // <topic>.<group>. It has no delivery limit of ours, for RabbitMQ drops what is
 // over it; where the server has one (20 from version 4 on), what is over it is
 // dead-lettered to <topic>.unrouted and comes back from there to the same queue.
+// Policies can take tasks from either: see amqpGuard. Earlier versions had the queue
+// <topic>.unrouted with other arguments; it is unbound and emptied where it exists.
 //
 // An event subscription is a queue <topic>.<group>.<random>. It is neither
 // exclusive nor auto-deleted, so that it keeps its events during a cut of the
@@ -45,14 +47,11 @@ func amqpUnroutedOf(topic string) string     { return topic + "." + amqpUnrouted
 func amqpQueueOf(topic, group string) string { return topic + "." + group }
 func amqpMarkOf(queue string) string         { return queue + ".mark" }
 
-var (
-	amqpUnroutedArgs = amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
-	amqpMarkArgs     = amqp.Table{
-		amqp.QueueTypeArg:   amqp.QueueTypeClassic,
-		amqp.QueueTTLArg:    int32(amqpEventExpires / time.Millisecond),
-		amqp.QueueMaxLenArg: int32(2), // more than one says all
-	}
-)
+var amqpMarkArgs = amqp.Table{
+	amqp.QueueTypeArg:   amqp.QueueTypeClassic,
+	amqp.QueueTTLArg:    int32(amqpEventExpires / time.Millisecond),
+	amqp.QueueMaxLenArg: int32(2), // more than one says all
+}
 
 func amqpEventArgs(topic, queue string) amqp.Table {
 	return amqp.Table{
@@ -65,10 +64,11 @@ func amqpEventArgs(topic, queue string) amqp.Table {
 	}
 }
 
-func amqpTaskArgs(topic string) amqp.Table {
+// amqpTaskArgs are those of a queue with tasks, with the exchange for tasks that it gives up.
+func amqpTaskArgs(deadLetters string) amqp.Table {
 	return amqp.Table{
 		amqp.QueueTypeArg:        amqp.QueueTypeQuorum,
-		"x-dead-letter-exchange": amqpUnroutedOf(topic),
+		"x-dead-letter-exchange": deadLetters,
 		// Kept here until it is there. Wants an overflow that refuses, which is what
 		// we want too should an operator limit the length.
 		"x-dead-letter-strategy": "at-least-once",
@@ -79,19 +79,25 @@ func amqpTaskArgs(topic string) amqp.Table {
 // amqpDeclareTopic makes the exchange of topic, and for tasks the place of those
 // that no queue takes.
 func amqpDeclareTopic(ch *amqp.Channel, topic string, delivery Delivery) error {
-	if name := amqpUnroutedOf(topic); len(name) > amqpMaxName {
+	if name := amqpExpiredOf(topic); len(name) > amqpMaxName {
 		return permanentError{fmt.Errorf("%q is longer than the %d bytes that RabbitMQ allows; choose a shorter broker.topic_prefix", name, amqpMaxName)}
 	}
 	var args amqp.Table
 	if delivery == Task {
-		unrouted := amqpUnroutedOf(topic)
-		if err := ch.ExchangeDeclare(unrouted, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
-			return amqpExplain("exchange "+unrouted, err)
+		unrouted, kept, expired := amqpUnroutedOf(topic), amqpKeptOf(topic), amqpExpiredOf(topic)
+		for _, name := range []string{unrouted, expired} {
+			if err := ch.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+				return amqpExplain("exchange "+name, err)
+			}
 		}
-		if _, err := ch.QueueDeclare(unrouted, true, false, false, false, amqpUnroutedArgs); err != nil {
-			return amqpExplain("queue "+unrouted, err)
+		if _, err := ch.QueueDeclare(kept, true, false, false, false, amqpTaskArgs(expired)); err != nil {
+			return amqpExplain("queue "+kept, err)
 		}
-		if err := ch.QueueBind(unrouted, "", unrouted, false, nil); err != nil {
+		if err := ch.QueueBind(kept, "", unrouted, false, nil); err != nil {
+			return amqpExplain("queue "+kept, err)
+		}
+		// The queue of earlier versions. Unbinding one that does not exist is no error.
+		if err := ch.QueueUnbind(unrouted, "", unrouted, nil); err != nil {
 			return amqpExplain("queue "+unrouted, err)
 		}
 		args = amqp.Table{"alternate-exchange": unrouted}
@@ -108,7 +114,7 @@ func amqpDeclareGroup(ch *amqp.Channel, topic string, delivery Delivery, group s
 		return err
 	}
 	queue := amqpQueueOf(topic, group)
-	if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(topic)); err != nil {
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, amqpTaskArgs(amqpUnroutedOf(topic))); err != nil {
 		return amqpExplain("queue "+queue, err)
 	}
 	if err := ch.QueueBind(queue, "", topic, false, nil); err != nil {
@@ -229,10 +235,11 @@ func (d *amqpDriver) declare(ctx context.Context, topic string, delivery Deliver
 		return err
 	}
 	d.mu.Lock()
-	if _, known := d.groups[topic]; !known {
-		d.groups[topic] = group
+	if !slices.Contains(d.groups[topic], group) {
+		d.groups[topic] = append(d.groups[topic], group)
 	}
 	d.mu.Unlock()
+	d.guard(topic)
 	bound, cancel := context.WithTimeout(ctx, amqpMoveTimeout)
 	defer cancel()
 	if err := d.collect(bound, topic, group); err != nil && bound.Err() == nil {
@@ -255,7 +262,10 @@ func (d *amqpDriver) sweep() {
 		case <-ticker.C:
 		}
 		d.mu.Lock()
-		groups := maps.Clone(d.groups)
+		groups := make(map[string]string, len(d.groups))
+		for topic, known := range d.groups {
+			groups[topic] = known[0]
+		}
 		d.mu.Unlock()
 		for topic, group := range groups {
 			ctx, cancel := context.WithTimeout(d.stop, amqpSweepEvery)
@@ -276,46 +286,58 @@ func (d *amqpDriver) collect(ctx context.Context, topic, group string) error {
 		return err
 	}
 	return d.within(ctx, func() error {
-		ch, err := newAMQPChannel(conn)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = ch.Close() }() // gives back what was not moved
-		for moved := 0; ctx.Err() == nil; {
-			n, err := ch.collect(ctx, topic, group)
-			if err != nil {
+		moved := 0
+		for _, from := range []string{amqpKeptOf(topic), amqpUnroutedOf(topic)} {
+			if err := d.collectFrom(ctx, conn, topic, group, from, &moved); err != nil {
 				return err
-			}
-			if n == 0 {
-				break
-			}
-			if moved += n; moved == n {
-				d.log.Info("moving tasks that no queue took", "topic", topic, "function", group)
 			}
 		}
 		return ctx.Err()
 	}, nil)
 }
 
+// collectFrom moves the tasks in the queue from, if it exists.
+func (d *amqpDriver) collectFrom(ctx context.Context, conn *amqpConn, topic, group, from string, moved *int) error {
+	ch, err := newAMQPChannel(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ch.Close() }() // gives back what was not moved
+	for ctx.Err() == nil {
+		n, err := ch.collect(ctx, d, topic, group, from)
+		if amqpCode(err) == amqp.NotFound && from == amqpUnroutedOf(topic) {
+			return nil
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		if *moved += n; *moved == n {
+			d.log.Info("moving tasks that no queue took", "topic", topic, "function", group)
+		}
+	}
+	return nil
+}
+
 // collect moves one batch and returns its size.
-func (c *amqpChannel) collect(ctx context.Context, topic, group string) (int, error) {
+func (c *amqpChannel) collect(ctx context.Context, d *amqpDriver, topic, group, from string) (int, error) {
 	byQueue := make(map[string][]amqp.Publishing)
 	var last amqp.Delivery
 	n := 0
 	for ; n < amqpMoveBatch; n++ {
-		d, ok, err := c.Get(amqpUnroutedOf(topic), false)
+		task, ok, err := c.Get(from, false)
 		if err != nil {
 			return 0, err
 		}
 		if !ok {
 			break
 		}
-		queue := amqpQueueOf(topic, group)
-		if origin, _ := d.Headers["x-first-death-queue"].(string); strings.HasPrefix(origin, topic+".") && origin != amqpUnroutedOf(topic) {
-			queue = origin
+		d.alarm.died(d, topic, task.Headers)
+		queue := amqpOrigin(topic, task.Headers)
+		if queue == "" {
+			queue = amqpQueueOf(topic, group)
 		}
-		byQueue[queue] = append(byQueue[queue], amqpForward(d))
-		last = d
+		byQueue[queue] = append(byQueue[queue], amqpForward(task))
+		last = task
 	}
 	if n == 0 {
 		return 0, nil

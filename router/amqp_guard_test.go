@@ -1,0 +1,169 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// TestAMQP_PolicyKeepsTasks sets a policy for all queues of a prefix, publishes, lets the
+// tasks wait for longer than the policy allows, and starts the worker.
+func TestAMQP_PolicyKeepsTasks(t *testing.T) {
+	address, vhost, ctl := amqpVhost(t)
+	for name, test := range map[string]struct{ policy, key string }{
+		"message-ttl":      {`{"message-ttl":3000}`, "message-ttl"},
+		"short ttl":        {`{"message-ttl":300}`, "message-ttl"},
+		"max-length":       {`{"max-length":10}`, ""},
+		"max-length-bytes": {`{"max-length-bytes":20}`, ""},
+		"drop-head":        {`{"max-length":10,"overflow":"drop-head"}`, "overflow"},
+		"expires":          {`{"expires":4000}`, "expires"},
+		"other exchange":   {`{"message-ttl":3000,"dead-letter-exchange":"nowhere","dead-letter-strategy":"at-most-once","delivery-limit":2}`, "message-ttl"},
+		"ttl and length":   {`{"message-ttl":2000,"max-length":10,"expires":60000}`, "message-ttl"},
+	} {
+		for _, known := range []bool{false, true} {
+			kind := " before the first worker"
+			if known {
+				kind = " with a known function"
+			}
+			t.Run(name+kind, func(t *testing.T) {
+				t.Parallel()
+				cfg := testConfig(t, "amqp")
+				cfg.AMQP.URL = address
+				var log logBuffer
+				cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				topic := cfg.TopicPrefix + ".tasks.Work"
+				ctl("set_policy", "-p", vhost, cfg.TopicPrefix, "^"+cfg.TopicPrefix, test.policy)
+				edge := openTestDriver(t, cfg)
+				if known {
+					if err := edge.declare(t.Context(), topic, Task, "work"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var confirmed []string
+				refused := 0
+				for _, n := range numbers(0, 50) {
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					err := edge.publish(ctx, topic, Task, []*message.Message{message.NewMessage("id-"+n, []byte(n))})
+					cancel()
+					switch {
+					case err == nil:
+						confirmed = append(confirmed, n)
+					case !errors.Is(err, errAMQPNacked):
+						t.Errorf("publish: %v", err)
+					default:
+						refused++
+					}
+				}
+				if limited := strings.Contains(name, "length") || name == "drop-head"; limited != (refused > 0) {
+					t.Errorf("%d of 50 refused", refused)
+				}
+				if test.key != "" {
+					waitFor(t, "the warning", func() bool { return strings.Contains(log.String(), "policy_key="+test.key+" ") })
+				}
+				worker := openTestDriver(t, cfg)
+				sub := newSubscriber(worker, Task, "work", FunctionConfig{}, t.Context(), cfg.Log, testMetrics(t))
+				t.Cleanup(func() { _ = sub.Close() })
+				ch, err := sub.Subscribe(t.Context(), topic)
+				if err != nil {
+					t.Fatal(err)
+				}
+				newSink(ch).expect(t, confirmed)
+			})
+		}
+	}
+}
+
+// TestAMQP_PolicyWhileNobodyRuns keeps tasks that expire while no process is there.
+func TestAMQP_PolicyWhileNobodyRuns(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("RabbitMQ tries its dead letters again after three minutes")
+	}
+	address, vhost, ctl := amqpVhost(t)
+	cfg := testConfig(t, "amqp")
+	cfg.AMQP.URL = address
+	topic := cfg.TopicPrefix + ".tasks.Work"
+	ctl("set_policy", "-p", vhost, "all", ".*", `{"message-ttl":1000}`)
+	list := numbers(0, 100)
+	edge, err := newAMQPDriver(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishTo(t, edge, Task, topic, list...)
+	if err := edge.close(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := amqp.Dial(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	waitFor(t, "all tasks expired", func() bool {
+		ch, err := conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = ch.Close() }()
+		q, err := ch.QueueDeclarePassive(amqpKeptOf(topic), true, false, false, false, nil)
+		return err == nil && q.Messages == 0
+	})
+	worker := openTestDriver(t, cfg)
+	sub := newSubscriber(worker, Task, "work", FunctionConfig{}, t.Context(), cfg.Log, testMetrics(t))
+	t.Cleanup(func() { _ = sub.Close() })
+	ch, err := sub.Subscribe(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := newSink(ch)
+	for deadline := time.Now().Add(6 * time.Minute); all.missing(list) > 0 && time.Now().Before(deadline); {
+		sleep(t.Context(), time.Second)
+	}
+	all.expect(t, list)
+}
+
+// TestAMQP_QueueOfEarlierVersion moves what an earlier version left in its queue of the
+// unrouted, which had no arguments, and takes no more into it.
+func TestAMQP_QueueOfEarlierVersion(t *testing.T) {
+	b := newAMQPBench(t)
+	topic := b.topic("Earlier")
+	b.saw(topic, Task, "")
+	ch := b.channel()
+	old := amqpUnroutedOf(topic)
+	for _, err := range []error{
+		ch.ExchangeDeclare(old, amqp.ExchangeFanout, true, false, false, false, nil),
+		func() error {
+			_, err := ch.QueueDeclare(old, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum})
+			return err
+		}(),
+		ch.QueueBind(old, "", old, false, nil),
+		ch.ExchangeDeclare(topic, amqp.ExchangeFanout, true, false, false, false, amqp.Table{"alternate-exchange": old}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	earlier := amqpIDs(0, 20)
+	for _, id := range earlier {
+		pub := amqp.Publishing{Headers: amqp.Table{"_watermill_message_uuid": id}, DeliveryMode: amqp.Persistent}
+		if err := ch.PublishWithContext(t.Context(), topic, "", false, false, pub); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "the tasks of the earlier version", func() bool { return b.waiting(old) == len(earlier) })
+	now := amqpIDs(20, 40)
+	b.publish(topic, Task, now...)
+	if got := b.waiting(old); got != len(earlier) {
+		t.Errorf("%d tasks in the queue of the earlier version, want %d", got, len(earlier))
+	}
+	r := b.read(b.drv, topic, Task, "work")
+	r.wait(t, append(earlier, now...)...)
+	if got := len(r.ids()); got != 40 {
+		t.Errorf("%d tasks came, want 40", got)
+	}
+}
