@@ -73,7 +73,7 @@ func (b *broken) runs(what string) int {
 // node starts a node with the functions of b.
 func (b *broken) node(t *testing.T, in *installation) *process {
 	t.Helper()
-	p, started := in.launchWith(t, []string{"-edge=false"}, func(o *options) { o.handle = b.handle })
+	p, started := in.launchWith(t, nil, func(o *options) { o.handle = b.handle })
 	select {
 	case <-started:
 	case <-p.exited:
