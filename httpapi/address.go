@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -63,6 +64,16 @@ func (p proxies) tls(r *http.Request) bool {
 func peerAddress(r *http.Request) netip.Addr {
 	addr, _ := parseHop(r.RemoteAddr)
 	return addr
+}
+
+// ownAddress returns the address of this end of the connection.
+func ownAddress(r *http.Request) netip.Addr {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr, _ := parseHop(at.String())
+	return addr.WithZone("")
 }
 
 // parseHop returns the address in one entry of X-Forwarded-For: with or without a port, brackets or

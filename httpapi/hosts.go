@@ -98,9 +98,10 @@ func parseHost(text string) (string, bool) {
 	return name, ok && port == "" && !strings.HasSuffix(text, ":")
 }
 
-// allow reports whether a request with this Host header from peer is accepted, on a listener of a
-// loopback address or another one; byProxy is true if only the trusted proxy in between speaks for it.
-func (h *hosts) allow(host string, peer netip.Addr, loopback bool) (ok, byProxy bool) {
+// allow reports whether a request with this Host header from peer to the address own is accepted, on a
+// listener of a loopback address or another one; byProxy is true if only the trusted proxy in between
+// speaks for it.
+func (h *hosts) allow(host string, peer, own netip.Addr, loopback bool) (ok, byProxy bool) {
 	if host == "" {
 		return true, false // A health check over HTTP/1.0. Every browser sends the header.
 	}
@@ -121,7 +122,7 @@ func (h *hosts) allow(host string, peer netip.Addr, loopback bool) (ok, byProxy 
 	case h.proxies.trust(peer):
 		return true, true
 	}
-	return isPublic(peer), false
+	return isPublic(peer) && !sameNetwork(peer, own), false
 }
 
 func isIP(name string) bool {
@@ -151,12 +152,18 @@ func isPublic(addr netip.Addr) bool {
 	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !carrierNAT.Contains(addr)
 }
 
+// sameNetwork reports whether a and b are IPv6 addresses of one network: there the addresses of a LAN are
+// public ones.
+func sameNetwork(a, b netip.Addr) bool {
+	return a.Is6() && b.Is6() && netip.PrefixFrom(a, 64).Contains(b)
+}
+
 // check is the middleware for all routes but those of health, which tell nothing.
 func (h *hosts) check(e *endpoint) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			ok, byProxy := h.allow(r.Host, peerAddress(r), e.loopback)
+			ok, byProxy := h.allow(r.Host, peerAddress(r), ownAddress(r), e.loopback)
 			switch path := c.Path(); {
 			case byProxy:
 				h.accepted.Do(func() {

@@ -17,6 +17,7 @@ func TestHosts_Allow(t *testing.T) {
 		name     string
 		host     string
 		peer     string
+		own      string // Default no address.
 		loopback bool
 		hosts    string // http.allowed_hosts.
 		proxies  string // http.trusted_proxies; default that of the configuration.
@@ -70,6 +71,11 @@ func TestHosts_Allow(t *testing.T) {
 		{name: "an address beside a list", host: "192.168.1.5", peer: lan, hosts: "chat.example.org", want: true},
 		{name: "a visitor", host: "chat.example.org", peer: public, want: true},
 		{name: "a visitor by IPv6", host: "chat.example.org", peer: "2001:db8::9", want: true},
+		{name: "a visitor to an IPv6 address", host: "chat.example.org", peer: "2001:db8:0:9::9", own: "2001:db8::5", want: true},
+		{name: "rebinding on a LAN, public IPv6", host: "evil.example", peer: "2001:db8::9", own: "2001:db8::5"},
+		{name: "rebinding on this machine, public IPv6", host: "evil.example", peer: "2001:db8::5", own: "2001:db8::5"},
+		{name: "a listed name on a LAN, public IPv6", host: "chat.example.org", peer: "2001:db8::9", own: "2001:db8::5", hosts: "chat.example.org", want: true},
+		{name: "a proxy on a LAN, public IPv6", host: "chat.example.org", peer: "2001:db8::9", own: "2001:db8::5", proxies: "2001:db8::9", want: true, byProxy: true},
 		{name: "a visitor with another name than listed", host: "evil.example", peer: public, hosts: "chat.example.org"},
 		{name: "a proxy on this host", host: "chat.example.org", peer: local, want: true, byProxy: true},
 		{name: "a proxy with another name than listed", host: "evil.example", peer: local, hosts: "chat.example.org"},
@@ -92,14 +98,15 @@ func TestHosts_Allow(t *testing.T) {
 		h := newHosts(cfg)
 		h.machine = "machine.example"
 		peer, _ := netip.ParseAddr(tt.peer)
-		if ok, byProxy := h.allow(tt.host, peer, tt.loopback); ok != tt.want || byProxy != tt.byProxy {
+		own, _ := netip.ParseAddr(tt.own)
+		if ok, byProxy := h.allow(tt.host, peer, own, tt.loopback); ok != tt.want || byProxy != tt.byProxy {
 			t.Errorf("%s: %v %v, want %v %v", tt.name, ok, byProxy, tt.want, tt.byProxy)
 		}
 	}
 	h := newHosts(HTTPConfig{AllowedOrigins: []string{"https://app.example", "*"}})
 	h.machine = "machine.example"
 	for host, want := range map[string]bool{"app.example": true, "machine.example:8000": true, "evil.example": false} {
-		if ok, _ := h.allow(host, netip.MustParseAddr(lan), false); ok != want {
+		if ok, _ := h.allow(host, netip.MustParseAddr(lan), netip.Addr{}, false); ok != want {
 			t.Errorf("%s with an allowed origin: %v, want %v", host, ok, want)
 		}
 	}
@@ -129,7 +136,7 @@ func FuzzHost(f *testing.F) {
 	}
 	h := newHosts(DefaultHTTPConfig())
 	f.Fuzz(func(t *testing.T, host string) {
-		ok, _ := h.allow(host, netip.MustParseAddr(local), true)
+		ok, _ := h.allow(host, netip.MustParseAddr(local), netip.Addr{}, true)
 		if !ok || host == "" {
 			return
 		}
