@@ -247,6 +247,8 @@ type Config struct {
 	Letters   Letters   `toml:"-"` // Nil: there is no admin API.
 	// Checks are the parts that /readyz asks, by name.
 	Checks map[string]Checker `toml:"-"`
+	// Vital fails for what only a restart of the process ends; /healthz asks it. Nil: nothing.
+	Vital Checker `toml:"-"`
 	// UI holds the page as index.html, and what it loads from /ui/. Nil: no page.
 	UI fs.FS `toml:"-"`
 

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,10 +23,16 @@ type readiness struct {
 	Parts    map[string]string `json:"parts"` // By name: "ok", or what is the matter.
 }
 
-// healthz says that the process runs and serves.
+// healthz reports whether the process serves and can go on: 503 asks for a restart.
 func (o *operations) healthz(c echo.Context) error {
 	if o.cfg.Installation != "" {
 		c.Response().Header().Set(InstallationHeader, o.cfg.Installation)
+	}
+	if o.cfg.Vital != nil {
+		if err := o.cfg.Vital(c.Request().Context()); err != nil {
+			o.failures.failed(o.log, "restart needed", "process", err)
+			return writeJSON(c, http.StatusServiceUnavailable, map[string]string{"status": "restart needed"})
+		}
 	}
 	return writeJSON(c, http.StatusOK, map[string]string{"status": "ok"})
 }
@@ -63,14 +71,50 @@ func (o *operations) check(ctx context.Context) map[string]string {
 		select {
 		case r := <-results:
 			if r.err != nil {
-				o.log.Warn("not ready", "check", r.name, "error", r.err)
+				o.failures.failed(o.log, "not ready", r.name, r.err)
 				continue
 			}
+			o.failures.passed(o.log, r.name)
 			parts[r.name] = "ok"
 		case <-ctx.Done():
-			o.log.Warn("not ready", "error", ctx.Err(), "parts", parts)
+			for name, state := range parts {
+				if state == "failing" {
+					o.failures.failed(o.log, "not ready", name, ctx.Err())
+				}
+			}
 			return parts
 		}
 	}
 	return parts
+}
+
+// notReadyEvery is the time between two log lines about the same failed check.
+const notReadyEvery = time.Minute
+
+// checkLog logs the begin and the end of failed checks, and once a minute that one goes on.
+type checkLog struct {
+	mu     sync.Mutex
+	logged map[string]time.Time // By name of a check that fails.
+}
+
+func (l *checkLog) failed(log *slog.Logger, what, name string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.logged[name]) < notReadyEvery {
+		return
+	}
+	if l.logged == nil {
+		l.logged = make(map[string]time.Time)
+	}
+	l.logged[name] = time.Now()
+	log.Warn(what, "check", name, "error", err)
+}
+
+func (l *checkLog) passed(log *slog.Logger, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, failed := l.logged[name]; failed {
+		delete(l.logged, name)
+		log.Info("ready again", "check", name)
+	}
 }

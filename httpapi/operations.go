@@ -19,7 +19,9 @@ type OperationsConfig struct {
 	Admin   AdminConfig
 	Letters Letters // Nil: there is no admin API.
 	// Checks are the parts that /readyz asks, by name.
-	Checks   map[string]Checker
+	Checks map[string]Checker
+	// Vital fails for what only a restart of the process ends; /healthz asks it. Nil: nothing.
+	Vital    Checker
 	Gatherer prometheus.Gatherer   // What /metrics serves. Nil: there is no such route.
 	Metrics  prometheus.Registerer // Default a private registry.
 	Log      *slog.Logger          // Default slog.Default().
@@ -33,6 +35,7 @@ type operations struct {
 	cfg       OperationsConfig
 	strangers *hostLimiter             // Wrong tokens.
 	parts     func() map[string]string // The parts of /readyz without a check.
+	failures  checkLog
 }
 
 func newOperations(e *endpoint, cfg OperationsConfig, parts func() map[string]string) *operations {

@@ -46,7 +46,7 @@ const stopTimeout = 10 * time.Second
 type Server struct {
 	*endpoint
 	cfg          Config
-	logPublish   *rate.Sometimes // A broker that is down is one line a second, not one a message.
+	logPublish   *rate.Sometimes // A broker that is down is one line a minute, not one a message.
 	logOrigin    *rate.Sometimes // A refused origin is one line a minute.
 	metrics      *metrics
 	hub          *hub
@@ -105,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		endpoint:   newEndpoint(cfg.HTTP, cfg.Log.With("part", "edge"), m.limited),
 		cfg:        cfg,
-		logPublish: &rate.Sometimes{First: 1, Interval: time.Second},
+		logPublish: &rate.Sometimes{First: 1, Interval: time.Minute},
 		logOrigin:  &rate.Sometimes{First: 1, Interval: time.Minute},
 		metrics:    m,
 		hub:        newHub(cfg),
@@ -162,7 +162,7 @@ func (s *Server) handler() http.Handler {
 		e.Match(r.methods, r.path, r.handle)
 	}
 	newOperations(s.endpoint, OperationsConfig{
-		Admin: s.cfg.Admin, Letters: s.cfg.Letters, Checks: s.cfg.Checks, Gatherer: s.cfg.Gatherer,
+		Admin: s.cfg.Admin, Letters: s.cfg.Letters, Checks: s.cfg.Checks, Vital: s.cfg.Vital, Gatherer: s.cfg.Gatherer,
 		Installation: s.cfg.Installation,
 	}, s.historyState).addTo(e)
 	return s.belowBasePath(e)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,9 @@ type amqpDriver struct {
 	stop   context.Context
 	cancel context.CancelFunc
 
+	health   string      // exchange and queue of the test message
+	unprobed atomic.Bool // health checks may not write
+
 	mu     sync.Mutex // guards closed with wg, and groups
 	closed bool
 	wg     sync.WaitGroup
@@ -61,7 +65,9 @@ func newAMQPDriver(ctx context.Context, cfg Config) (driver, error) {
 		// The cause quotes parts of the URL, the password among them.
 		return nil, errors.New("router: broker.amqp.url: not a URL like amqp://user:password@host:port/vhost; write reserved characters in user, password or vhost as %XX")
 	}
-	d := &amqpDriver{log: cfg.Log, groups: make(map[string][]string), guards: make(map[string]*amqpGuard)}
+	d := &amqpDriver{
+		log: cfg.Log, health: cfg.TopicPrefix + "." + healthTopic, groups: make(map[string][]string), guards: make(map[string]*amqpGuard),
+	}
 	d.alarm = amqpAlarm{last: make(map[string]time.Time), full: make(map[string]time.Time)}
 	d.stop, d.cancel = context.WithCancel(context.Background())
 	link := func() *amqpLink {
@@ -117,6 +123,47 @@ func (d *amqpDriver) ping(ctx context.Context) error {
 		}()
 	}
 	return errors.Join(<-answers, <-answers)
+}
+
+// probe keeps one message in a queue below the prefix, and waits for its confirm.
+func (d *amqpDriver) probe(ctx context.Context) error {
+	if d.unprobed.Load() {
+		return nil
+	}
+	conn, err := d.writing.get(ctx)
+	if err != nil {
+		return err
+	}
+	d.writing.mu.Lock()
+	held := d.writing.held
+	d.writing.mu.Unlock()
+	if held != "" {
+		return fmt.Errorf("rabbitmq accepts no messages: %s", held)
+	}
+	err = d.within(ctx, func() error {
+		ch, err := newAMQPChannel(conn)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ch.Close() }()
+		if err := conn.ensureHealth(ch.Channel, d.health); err != nil {
+			return err
+		}
+		err = ch.send(ctx, d.health, "", true, []amqp.Publishing{{Body: []byte("probe"), DeliveryMode: amqp.Persistent}})
+		if errors.Is(err, errAMQPUnroutable) || amqpCode(err) == amqp.NotFound {
+			conn.forget(d.health) // deleted; declared again by the next probe
+			return nil
+		}
+		return err
+	}, nil)
+	switch amqpCode(err) {
+	case amqp.AccessRefused, amqp.NotAllowed, amqp.PreconditionFailed, amqp.ResourceLocked:
+		if !d.unprobed.Swap(true) {
+			d.log.Info("health check reads only: allow an exchange and a queue of this name to test writes", "name", d.health, "error", err)
+		}
+		return nil
+	}
+	return err
 }
 
 func (d *amqpDriver) close() error {
@@ -180,6 +227,7 @@ type amqpLink struct {
 	conn  *amqpConn     // nil while away
 	up    chan struct{} // closed while conn is set
 	cause error         // why it is away
+	held  string        // why RabbitMQ stores nothing for now; empty when it does
 }
 
 // amqpConn is one connection.
@@ -282,7 +330,7 @@ func (s amqpSocket) Write(p []byte) (int, error) {
 func (l *amqpLink) run(conn *amqpConn) {
 	for conn != nil {
 		l.mu.Lock()
-		l.conn, l.cause = conn, nil
+		l.conn, l.cause, l.held = conn, nil, ""
 		close(l.up)
 		l.mu.Unlock()
 
@@ -318,6 +366,11 @@ func (l *amqpLink) watch(conn *amqpConn) error {
 				held = nil
 				continue
 			}
+			l.mu.Lock()
+			if l.held = ""; b.Active {
+				l.held = cmp.Or(b.Reason, "blocked")
+			}
+			l.mu.Unlock()
 			if b.Active {
 				l.log.Warn("rabbitmq takes no messages for now", "reason", b.Reason)
 			} else {

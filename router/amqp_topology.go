@@ -192,6 +192,27 @@ func (c *amqpConn) ensure(ctx context.Context, topic string, delivery Delivery) 
 	return ch.Close()
 }
 
+// ensureHealth declares the exchange and the queue of test messages once per connection.
+func (c *amqpConn) ensureHealth(ch *amqp.Channel, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.topics[name]; known {
+		return nil
+	}
+	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueMaxLenArg: int32(1), amqp.QueueOverflowArg: amqp.QueueOverflowDropHead}
+	if err := ch.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return err
+	}
+	if _, err := ch.QueueDeclare(name, true, false, false, false, args); err != nil {
+		return err
+	}
+	if err := ch.QueueBind(name, "", name, false, nil); err != nil {
+		return err
+	}
+	c.topics[name] = struct{}{}
+	return nil
+}
+
 // forget makes the next publish declare topic again.
 func (c *amqpConn) forget(topic string) {
 	c.mu.Lock()

@@ -81,8 +81,11 @@ type driver interface {
 	// spare is how many tasks of a subscription may wait here for another attempt, or
 	// behind one that does.
 	spare() int
-	// ping tells if the broker answers.
+	// ping returns nil if the broker answers. It leaves nothing on the broker.
 	ping(ctx context.Context) error
+	// probe writes a test message to the storage of tasks, bounded in size, and returns nil
+	// if it is stored, or if the broker refuses the test itself (rights, quotas).
+	probe(ctx context.Context) error
 	features() Features
 	// close ends connections and background work. Everything else is closed before.
 	close() error

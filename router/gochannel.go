@@ -97,6 +97,8 @@ func (d *memoryDriver) spare() int { return taskSpare }
 
 func (d *memoryDriver) refuses(error) bool { return true } // it is never away
 
+func (d *memoryDriver) probe(context.Context) error { return nil }
+
 func (d *memoryDriver) ping(context.Context) error {
 	if d.closed.Load() {
 		return errMemoryClosed

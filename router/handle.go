@@ -38,8 +38,9 @@ func deliveryOf(d protoreflect.MessageDescriptor) Delivery {
 // every node otherwise. For tasks the name is the consumer group, so renaming a
 // function is a migration. One name may handle several types, each once.
 //
-// fn returns nil when done, an error to be tried again, and an error with a method
-// Permanent() bool that returns true to give up at once. Messages with the same
+// fn returns nil when done, an error to be tried again, an error with a method
+// Permanent() bool that returns true to give up at once, and one with a method
+// Unavailable() bool that returns true to be retried without a bound. Messages with the same
 // routing key come one after the other; a message that failed may come late. fn
 // must be idempotent, and its context ends with the time for one attempt.
 func Handle[M proto.Message](r *Router, name string, fn func(context.Context, M) error) error {
@@ -177,4 +178,10 @@ func (e permanentError) Unwrap() error { return e.error }
 func isPermanent(err error) bool {
 	var p interface{ Permanent() bool }
 	return errors.As(err, &p) && p.Permanent()
+}
+
+// isUnavailable finds the mark of any package by its method.
+func isUnavailable(err error) bool {
+	var u interface{ Unavailable() bool }
+	return errors.As(err, &u) && u.Unavailable()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"golang.org/x/time/rate"
 )
 
 // maxDeliveries bounds how often a broker may send one task without an answer: it
@@ -90,8 +91,11 @@ func (r *Router) meter(topic, function string) message.HandlerMiddleware {
 // deadLetter decides what becomes of a message that failed. An error of it brings
 // the message again after a wait that holds up its lane only; the last error, a
 // permanent one and a message that was sent too often go to the dead letters, after
-// which it is done. If it cannot be kept there, it comes again.
+// which it is done. If it cannot be kept there, it comes again. Unavailable errors are no
+// fault of the message: it is retried without a bound.
 func (r *Router) deadLetter(topic, function string, maxAttempts int) message.HandlerMiddleware {
+	log := r.log.With("function", function, "topic", topic)
+	waiting := rate.Sometimes{First: 1, Interval: outageEvery}
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			ctx := msg.Context()
@@ -113,9 +117,14 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 				attempt = sent
 				err = permanentError{fmt.Errorf("sent %d times without an answer: it may end the processes that handle it", sent)}
 			}
+			if isUnavailable(err) {
+				waiting.Do(func() {
+					log.Warn("function waits for its storage; messages are retried until it works", "message", msg.UUID, "error", err)
+				})
+				return nil, err
+			}
 			if attempt < maxAttempts && !isPermanent(err) {
-				r.log.Warn("function failed; trying again", "function", function, "topic", topic,
-					"message", msg.UUID, "attempt", attempt, "error", err)
+				log.Warn("function failed; trying again", "message", msg.UUID, "attempt", attempt, "error", err)
 				return nil, err
 			}
 			letter := DeadLetter{
@@ -128,8 +137,9 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 			keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*r.cfg.PublishTimeout)
 			defer cancel()
 			if kept := r.cfg.DeadLetter(keep, letter); kept != nil {
-				r.log.Error("a dead letter could not be kept; the message comes again",
-					"topic", topic, "function", function, "message", msg.UUID, "error", kept, "cause", err)
+				waiting.Do(func() {
+					log.Error("a dead letter could not be kept; the message comes again", "message", msg.UUID, "error", kept, "cause", err)
+				})
 				return nil, errors.Join(err, kept)
 			}
 			r.metrics.deadLetters.WithLabelValues(function, topic).Inc()

@@ -45,6 +45,9 @@ type natsDriver struct {
 	opts    []nats.Option // of every connection
 	conns   atomic.Pointer[natsConns]
 
+	unprobed atomic.Bool // health checks may not write
+	tooLarge sync.Once   // of the advice about max_payload
+
 	stop    context.Context // ends background work
 	cancel  context.CancelFunc
 	working sync.WaitGroup
@@ -126,6 +129,10 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 	out := natsMessage(topic, msg)
 	size := int64(out.Size() - len(out.Subject))
 	if limit := d.conn().pub.MaxPayload(); size > limit {
+		d.tooLarge.Do(func() {
+			need := d.cfg.MaxMessageBytes + natsHeaders
+			d.log.Warn(fmt.Sprintf("message refused for its size with headers: set max_payload of nats to %d, or lower broker.max_message_bytes", need), "bytes", size, "max_payload", limit)
+		})
 		return fmt.Errorf("%w: %d bytes with its headers, the server's max_payload is %d", ErrTooLarge, size, limit)
 	}
 	return nil
@@ -141,8 +148,8 @@ func (d *natsDriver) refuses(err error) bool {
 	return d.stop.Err() != nil && errors.Is(err, nats.ErrConnectionClosed)
 }
 
-// diskErr returns why the embedded server may take nothing more.
-func (d *natsDriver) diskErr() error {
+// fatal returns an error that only a restart of the process ends, or nil.
+func (d *natsDriver) fatal() error {
 	if d.server == nil {
 		return nil
 	}
@@ -150,8 +157,10 @@ func (d *natsDriver) diskErr() error {
 }
 
 func (d *natsDriver) ping(ctx context.Context) error {
-	if err := d.diskErr(); err != nil {
-		return err
+	if d.server != nil {
+		if err := d.server.check(); err != nil {
+			return err
+		}
 	}
 	if err := d.linkErr(); err != nil {
 		return err

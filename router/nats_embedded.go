@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,11 +31,19 @@ const (
 
 // embeddedNATS is a JetStream server inside the process, reached by no network.
 type embeddedNATS struct {
-	srv      *server.Server
 	release  func() error // the directory
+	log      *slog.Logger
+	dir      string
+	payload  int32 // largest message
 	syncer   natsSyncer
-	stopSync context.CancelFunc
-	syncing  sync.WaitGroup
+	stopWork context.CancelFunc
+	working  sync.WaitGroup
+	probing  sync.Mutex // held during a probe
+
+	mu     sync.RWMutex
+	srv    *server.Server // nil while it restarts
+	down   error          // why there is no server
+	outage error          // why tasks are refused; set by watch
 }
 
 func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
@@ -118,16 +127,34 @@ func fileExists(path string) bool {
 
 // runEmbeddedNATS starts a server that stores in dir.
 func runEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
-	payload := cfg.MaxMessageBytes + natsHeaders
+	e := &embeddedNATS{
+		log: cfg.Log, dir: dir, payload: int32(min(cfg.MaxMessageBytes+natsHeaders, 64<<20)),
+		syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile},
+	}
+	var err error
+	if e.srv, err = e.start(); err != nil {
+		return nil, err
+	}
+	work, stop := context.WithCancel(context.Background())
+	e.stopWork = stop
+	if syncsOutside {
+		e.working.Go(func() { e.syncer.run(work) })
+	}
+	e.working.Go(func() { e.watch(work) })
+	return e, nil
+}
+
+// start starts a server on the directory.
+func (e *embeddedNATS) start() (*server.Server, error) {
 	opts := &server.Options{
 		ServerName:         "burrow",
 		DontListen:         true,
 		NoSigs:             true,
 		JetStream:          true,
-		StoreDir:           dir,
+		StoreDir:           e.dir,
 		JetStreamMaxStore:  embeddedStore,
 		JetStreamMaxMemory: embeddedStore,
-		MaxPayload:         int32(min(payload, 64<<20)),
+		MaxPayload:         e.payload,
 	}
 	if !syncsOutside {
 		opts.SyncInterval = natsSyncEvery
@@ -136,30 +163,33 @@ func runEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: embedded broker: %w", err)
 	}
-	srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
+	srv.SetLoggerV2(serverLog{e.log.With("part", "nats")}, false, false, false)
 	srv.Start()
 	if !srv.ReadyForConnections(embeddedStart) {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
 	}
-	e := &embeddedNATS{srv: srv, syncer: natsSyncer{log: cfg.Log, dir: dir, sync: syncFile}}
-	syncing, stop := context.WithCancel(context.Background())
-	e.stopSync = stop
-	if syncsOutside {
-		e.syncing.Go(func() { e.syncer.run(syncing) })
-	}
-	return e, nil
+	return srv, nil
 }
 
 // InProcessConn connects a client to the server.
-func (e *embeddedNATS) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+func (e *embeddedNATS) InProcessConn() (net.Conn, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.srv == nil {
+		return nil, e.down
+	}
+	return e.srv.InProcessConn()
+}
 
 func (e *embeddedNATS) stop() error {
-	e.srv.Shutdown()
-	e.srv.WaitForShutdown()
-	e.stopSync()
-	e.syncing.Wait()
+	e.stopWork()
+	e.working.Wait()
+	if e.srv != nil {
+		e.srv.Shutdown()
+		e.srv.WaitForShutdown()
+	}
 	e.syncer.pass() // what it wrote last
 	return errors.Join(e.syncer.err(), e.release())
 }
@@ -218,12 +248,23 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 	return names.Err()
 }
 
-// serverLog passes on what an operator must know.
+// serverLog passes warnings and errors of the server to the log. Failed writes are for
+// debugging: watch reports them, once.
 type serverLog struct{ log *slog.Logger }
 
 func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l serverLog) Debugf(format string, v ...any)  {}
 func (l serverLog) Tracef(format string, v ...any)  {}
-func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l serverLog) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l serverLog) Warnf(format string, v ...any)   { l.print(slog.LevelWarn, format, v) }
+func (l serverLog) Errorf(format string, v ...any)  { l.print(slog.LevelError, format, v) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.print(slog.LevelError, format, v) }
+
+func (l serverLog) print(level slog.Level, format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	for _, known := range []string{"ritical write error", "failed to store a msg", "disabling JetStream"} {
+		if strings.Contains(text, known) {
+			level = slog.LevelDebug
+		}
+	}
+	l.log.Log(context.Background(), level, text)
+}

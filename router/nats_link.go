@@ -115,9 +115,6 @@ func (d *natsDriver) tryConnect(ctx context.Context) (_ *natsConns, err error) {
 	if got := c.pub.MaxPayload(); got < int64(d.cfg.MaxMessageBytes) {
 		return nil, fmt.Errorf("%w: its max_payload is %d, broker.max_message_bytes is %d", errNATSConfig, got, d.cfg.MaxMessageBytes)
 	}
-	if got, need := c.pub.MaxPayload(), int64(d.cfg.MaxMessageBytes+natsHeaders); got < need {
-		d.log.Warn(fmt.Sprintf("nats counts the headers of a message too, so that the largest are refused: set max_payload of the server to %d, or lower broker.max_message_bytes", need), "max_payload", got, "broker.max_message_bytes", d.cfg.MaxMessageBytes)
-	}
 	if err := c.confirms.listen(c.pub); err != nil {
 		return nil, err
 	}
@@ -210,6 +207,10 @@ func (d *natsDriver) restored(c *natsConns) {
 
 // reported takes an error that the client library has no caller for.
 func (d *natsDriver) reported(err error) {
+	if d.probeDenied(err) {
+		d.readsOnly(err)
+		return
+	}
 	d.mu.Lock()
 	away := d.away != nil
 	if away {

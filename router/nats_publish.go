@@ -2,9 +2,11 @@ package router
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,13 +21,31 @@ import (
 // publish sends one message after the other: were they sent ahead, a later one could
 // be stored when the one before it was not, and then stand before it.
 func (d *natsDriver) publish(ctx context.Context, topic string, delivery Delivery, msgs []*message.Message) error {
-	if err := d.diskErr(); err != nil && delivery == Task {
+	if err := d.refusesTasks(); err != nil && delivery == Task {
 		return err
 	}
 	for _, msg := range msgs {
-		if err := d.publishOne(ctx, delivery, natsMessage(topic, msg)); err != nil {
+		err := d.publishOne(ctx, delivery, natsMessage(topic, msg))
+		switch {
+		case err == nil:
+		case isFull(err):
+			return fmt.Errorf("%w: %w", errFull, err)
+		case delivery == Task:
+			return cmp.Or(d.refusesTasks(), err) // a failed write has no answer
+		default:
 			return err
 		}
+	}
+	return nil
+}
+
+// refusesTasks returns why the embedded server stores no tasks, or nil.
+func (d *natsDriver) refusesTasks() error {
+	if d.server == nil {
+		return nil
+	}
+	if err := d.server.refuses(); err != nil {
+		return reportedError{err}
 	}
 	return nil
 }

@@ -29,10 +29,10 @@ type natsSyncer struct {
 	sync func(path string) error
 
 	broken atomic.Pointer[error] // the disk has lost something; it stays until the process ends
+	failed atomic.Pointer[error] // of the last pass; one line in the log for all of an outage
 
 	mu     sync.Mutex           // held during a pass
 	synced map[string]fileState // what was synced last
-	failed bool                 // the last time; files that cannot be read are one line in the log
 }
 
 // fileState tells a file that has changed. Times are compared for equality only: clocks jump.
@@ -49,6 +49,14 @@ var errNotKept = errors.New("the disk has not kept what the broker wrote; see th
 func (s *natsSyncer) err() error {
 	if err := s.broken.Load(); err != nil {
 		return *err
+	}
+	return nil
+}
+
+// behind returns why the last pass failed, or nil.
+func (s *natsSyncer) behind() error {
+	if err := s.failed.Load(); err != nil {
+		return fmt.Errorf("sync of what the broker has written: %w", *err)
 	}
 	return nil
 }
@@ -80,10 +88,12 @@ func (s *natsSyncer) pass() {
 	err := errors.Join(errs...)
 	if errors.Is(err, errNotKept) && s.broken.CompareAndSwap(nil, &err) {
 		s.log.Error("nothing more is taken: a power cut might lose it", "error", err)
-	} else if err != nil && !s.failed {
+	} else if err != nil && s.failed.Load() == nil {
 		s.log.Error("what the broker writes cannot be synced, and a power cut may lose it", "error", err)
 	}
-	s.failed = err != nil
+	if s.failed.Store(&err); err == nil {
+		s.failed.Store(nil)
+	}
 }
 
 func isKept(name string) bool {

@@ -127,6 +127,7 @@ func (r *Router) send(ctx context.Context, topic string, delivery Delivery, msgs
 	start := time.Now()
 	err := r.drv.publish(ctx, topic, delivery, msgs)
 	r.metrics.published(topic, len(msgs), time.Since(start), err)
+	r.health.published(r.log, topic, delivery, err)
 	if err == nil {
 		return nil
 	}

@@ -48,7 +48,10 @@ type redisDriver struct {
 	mu       sync.Mutex
 	topics   map[string]*redisTopic // tasks seen by this process
 	warnOnce sync.Once
-	warned   map[string]string // unsafe settings of the server that were logged; of the goroutine that checks
+
+	healthKey string
+	warnProbe sync.Once
+	warned    map[string]string // unsafe settings of the server that were logged; of the goroutine that checks
 }
 
 // redisLimits are the bounds that tests make smaller.
@@ -134,6 +137,18 @@ func (d *redisDriver) refuses(err error) bool {
 
 func (d *redisDriver) ping(ctx context.Context) error { return d.rdb.Ping(ctx).Err() }
 
+// probe keeps one entry in a stream below the prefix, by the command of a publish.
+func (d *redisDriver) probe(ctx context.Context) error {
+	err := d.rdb.XAdd(ctx, &redis.XAddArgs{Stream: d.healthKey, MaxLen: 1, Values: []any{"probe", "1"}}).Err()
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		d.warnProbe.Do(func() {
+			d.log.Info("health check reads only: allow the user XADD on the key to test writes", "key", d.healthKey, "error", err)
+		})
+		return nil
+	}
+	return err
+}
+
 func (d *redisDriver) close() error {
 	d.stop()
 	d.tidying.Wait()
@@ -168,7 +183,7 @@ func (d *redisDriver) admit(ctx context.Context, topic string) error {
 		d.mu.Unlock()
 	}
 	if length >= d.limits.taskLength {
-		return fmt.Errorf("redis holds %d tasks on %s that not every function has handled: start its functions, or remove the group of one that is no more (XINFO GROUPS, XGROUP DESTROY)", length, topic)
+		return fmt.Errorf("%w: redis holds %d tasks on %s that not every function has handled: start its functions, or remove the group of one that is no more (XINFO GROUPS, XGROUP DESTROY)", errFull, length, topic)
 	}
 	return nil
 }

@@ -139,6 +139,7 @@ type Router struct {
 	ready     atomic.Bool
 	closeOnce sync.Once
 	closeErr  error
+	health    health
 }
 
 // New connects to the broker, waiting up to ConnectTimeout for one that is away.
@@ -293,33 +294,6 @@ func (r *Router) declareOthers(ctx context.Context, subs []subscription) error {
 // Running is closed once every function is subscribed.
 func (r *Router) Running() <-chan struct{} { return r.started }
 
-// Check returns nil when the broker answers and every subscription reads.
-func (r *Router) Check(ctx context.Context) error {
-	if !r.ready.Load() {
-		return errors.New("router: not every function is subscribed yet")
-	}
-	if err := r.Ping(ctx); err != nil {
-		return err
-	}
-	var errs []error
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, s := range r.subs {
-		if err := s.state(); err != nil {
-			errs = append(errs, fmt.Errorf("router: %s is not subscribed: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Ping returns nil when the broker answers.
-func (r *Router) Ping(ctx context.Context) error {
-	if err := r.drv.ping(ctx); err != nil {
-		return fmt.Errorf("router: the broker (%s) does not answer: %w", r.cfg.Driver, err)
-	}
-	return nil
-}
-
 // Drain stops reading and lets running functions finish and publish. When ctx
 // ends, it abandons those that still run: their messages come again. Publish works on.
 func (r *Router) Drain(ctx context.Context) error {
@@ -354,6 +328,7 @@ func (r *Router) Drain(ctx context.Context) error {
 func (r *Router) Close() error {
 	r.closeOnce.Do(func() {
 		r.abandon()
+		r.health.probing.Wait()
 		r.closeErr = r.drv.close()
 	})
 	return r.closeErr

@@ -157,6 +157,7 @@ func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
 	if !planned {
 		st.log.Warn("subscription lost; opening it again", "error", cause)
 	}
+	logged := time.Now()
 	atOnce := planned && backoff == reopenMin // else the last one has read nothing
 	for {
 		if !atOnce && !sleep(stop, jitter(backoff)) {
@@ -184,7 +185,10 @@ func (st *stream) reopen(cause error, backoff time.Duration) time.Duration {
 			return backoff
 		}
 		st.s.lastErr.Store(errorBox(err))
-		st.log.Warn("subscription is still away", "error", err)
+		if time.Since(logged) >= outageEvery {
+			logged = time.Now()
+			st.log.Warn("subscription is still away", "error", err)
+		}
 	}
 }
 

@@ -262,6 +262,7 @@ func (s *Store) write(ctx context.Context, fn func(*sql.Tx) error) error {
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
 	err := retryBusy(ctx, func() error { return s.tryWrite(ctx, fn) })
+	s.wrote(err)
 	if s.life.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: another process held the database %s until the end", ErrClosed, s.path)
 	}
@@ -312,19 +313,28 @@ func resultCode(err error) int {
 	return sqlite3.SQLITE_OK
 }
 
-// explain adds to an error of SQLite what a person can do about it.
+// explain adds to an error of SQLite what a person can do about it, and marks errors that
+// are no fault of the data.
 func (s *Store) explain(err error) error {
+	say := func(format string, args ...any) error {
+		return unavailableError{fmt.Errorf(format, args...)}
+	}
 	switch resultCode(err) {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return fmt.Errorf("another process holds the database %s: end it or its transaction: %w", s.path, err)
+		return say("another process holds the database %s: end it or its transaction: %w", s.path, err)
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("cannot write the database %s: %s: %w", s.path, elsewhere, err)
+		return say("cannot write the database %s: %s: %w", s.path, elsewhere, err)
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("no space left for the database %s: free some: %w", s.path, err)
+		return say("no space left for the database %s: free some: %w", s.path, err)
+	case sqlite3.SQLITE_IOERR:
+		return say("the disk failed under the database %s: check it and its free space: %w", s.path, err)
 	case sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%s is not an SQLite database: set store.dsn to another path, or move the file away: %w", s.path, err)
+		err = say("%s is not an SQLite database: set store.dsn to another path, or move the file away: %w", s.path, err)
 	case sqlite3.SQLITE_CORRUPT:
-		return fmt.Errorf("the database %s is damaged: stop every process that uses it and restore a backup: %w", s.path, err)
+		err = say("the database %s is damaged: stop every process that uses it and restore a backup: %w", s.path, err)
+	default:
+		return err
 	}
+	s.sawDamage(err)
 	return err
 }

@@ -135,6 +135,8 @@ type Store struct {
 	life context.Context
 	end  context.CancelFunc
 
+	health health
+
 	mu       sync.Mutex
 	closed   bool
 	inFlight sync.WaitGroup // calls between enter and leave; Add only under mu
@@ -183,27 +185,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		go s.keepIndexed(indexing)
 	}
 	return s, nil
-}
-
-// Ping reports whether the database answers and is still the file that was
-// opened: what is written to a file that somebody deleted is lost.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.enter(); err != nil {
-		return fmt.Errorf("store: ping: %w", err)
-	}
-	defer s.leave()
-	file, err := os.Stat(s.path)
-	if err != nil {
-		return fmt.Errorf("store: ping: the database file is gone: restore it and restart: %w", err)
-	}
-	if !os.SameFile(s.file, file) {
-		return fmt.Errorf("store: ping: %s was replaced while it was open: restart to use the new file", s.path)
-	}
-	var n int
-	if err := s.reader.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM messages LIMIT 1)").Scan(&n); err != nil {
-		return fmt.Errorf("store: ping: %w", s.explain(err))
-	}
-	return nil
 }
 
 // Close stores what was appended before it was called, waits for the other calls

@@ -142,6 +142,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		Presence:       n.online,
 		Letters:        n.desk,
 		Checks:         n.checks(),
+		Vital:          n.router.Fatal,
 		UI:             ui.Files,
 		Log:            n.log, Metrics: metrics, Gatherer: metrics,
 	})

@@ -40,7 +40,7 @@ func (n *node) newOperations(metrics *prometheus.Registry) error {
 		return nil
 	}
 	ops, err := httpapi.NewOperations(httpapi.OperationsConfig{
-		HTTP: n.cfg.HTTP, Admin: n.admin(), Letters: n.desk, Checks: n.checks(),
+		HTTP: n.cfg.HTTP, Admin: n.admin(), Letters: n.desk, Checks: n.checks(), Vital: n.router.Fatal,
 		Log: n.log, Metrics: metrics, Gatherer: metrics, Installation: installationOf(n.cfg),
 	})
 	if err != nil {

@@ -196,11 +196,19 @@ func (s *Server) Resume() {
 }
 
 // Reload replaces the configuration of a NATS server, but for its address and its
-// store, and makes the server load it (SIGHUP).
+// store, makes the server load it (SIGHUP), and returns when it has.
 func (s *Server) Reload(config string) {
 	s.t.Helper()
+	const loaded = "Reloaded server configuration"
+	before := strings.Count(s.Output(), loaded)
 	s.configure(config)
 	s.signal(syscall.SIGHUP)
+	for deadline := time.Now().Add(patience); strings.Count(s.Output(), loaded) <= before; {
+		if time.Now().After(deadline) {
+			s.t.Fatal("nats has not loaded its configuration")
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 // Output returns the last output of the broker.
