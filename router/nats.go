@@ -44,6 +44,7 @@ type natsDriver struct {
 	address string        // of the server
 	opts    []nats.Option // of every connection
 	conns   atomic.Pointer[natsConns]
+	rights  *natsRights
 
 	unprobed atomic.Bool // health checks may not write
 	tooLarge sync.Once   // of the advice about max_payload
@@ -70,7 +71,7 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 
 func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
-		cfg: cfg, log: cfg.Log, address: cfg.NATS.URL, ensuring: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, address: cfg.NATS.URL, rights: newNATSRights(), ensuring: make(chan struct{}, 1),
 		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool),
 		link: 1, reconnected: make(chan struct{}),
 	}
@@ -141,6 +142,9 @@ func (d *natsDriver) fits(topic string, msg *message.Message) error {
 func (d *natsDriver) spare() int { return taskSpare }
 
 func (d *natsDriver) refuses(err error) bool {
+	if errors.Is(err, nats.ErrPermissionViolation) || natsCode(err) == jetstream.JSErrCodeJetStreamNotEnabledForAccount {
+		return true
+	}
 	var answer *jetstream.APIError
 	if errors.As(err, &answer) { // not found: somebody else deletes; unavailable: no leader yet
 		return answer.Code != http.StatusNotFound && answer.Code != http.StatusServiceUnavailable
@@ -163,6 +167,9 @@ func (d *natsDriver) ping(ctx context.Context) error {
 		}
 	}
 	if err := d.linkErr(); err != nil {
+		return err
+	}
+	if err := d.rights.err(time.Now().Add(-natsDeniedFor)); err != nil {
 		return err
 	}
 	_, err := d.conn().subJS.AccountInfo(ctx)
@@ -315,20 +322,19 @@ func (d *natsDriver) forget(topic string) {
 
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
 	d.forget(topic)
-	if err := d.ensure(ctx, topic, delivery); err != nil {
+	return d.rights.ask(ctx, d.cfg, func(ctx context.Context) error {
+		if err := d.ensure(ctx, topic, delivery); err != nil || delivery == Event {
+			return err
+		}
+		d.mu.Lock()
+		if d.consumers[topic] == nil {
+			d.consumers[topic] = make(map[string]bool)
+		}
+		d.consumers[topic][d.consumerName(topic, group)] = true
+		d.mu.Unlock()
+		_, err := d.taskConsumer(ctx, topic, group)
 		return err
-	}
-	if delivery == Event {
-		return nil
-	}
-	d.mu.Lock()
-	if d.consumers[topic] == nil {
-		d.consumers[topic] = make(map[string]bool)
-	}
-	d.consumers[topic][d.consumerName(topic, group)] = true
-	d.mu.Unlock()
-	_, err := d.taskConsumer(ctx, topic, group)
-	return err
+	})
 }
 
 // consumerName is what the function group is called at the server. A function name has no

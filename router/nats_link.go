@@ -63,12 +63,15 @@ func (d *natsDriver) connect(ctx context.Context) (*natsConns, error) {
 			return conns, nil
 		}
 		host := hostOf(d.address)
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, errNATSConfig) {
+		if errors.Is(err, nats.ErrAuthorization) {
+			return nil, fmt.Errorf("router: nats at %s: %w; %s", host, err, natsLoginFix(err))
+		}
+		if errors.Is(err, errNATSConfig) || errors.Is(err, nats.ErrPermissionViolation) {
 			return nil, fmt.Errorf("router: nats at %s: %w", host, err)
 		}
-		d.log.Warn("waiting for nats at "+host, "error", err)
+		d.log.Warn("waiting for nats at "+host, "error", err, "fix", natsLoginFix(err))
 		if !sleep(ctx, jitter(time.Second)) {
-			return nil, fmt.Errorf("router: nats at %s did not answer within broker.connect_timeout (%s): %w; start it or correct broker.nats.url", host, d.cfg.ConnectTimeout, err)
+			return nil, fmt.Errorf("router: nats at %s did not answer within broker.connect_timeout (%s): %w; %s", host, d.cfg.ConnectTimeout, err, natsLoginFix(err))
 		}
 	}
 }
@@ -126,9 +129,12 @@ func (d *natsDriver) tryConnect(ctx context.Context) (_ *natsConns, err error) {
 	}
 	probe, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	_, err = c.subJS.AccountInfo(probe)
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
-		return nil, fmt.Errorf("%w: JetStream is off (start nats-server with -js)", errNATSConfig)
+	err = d.rights.ask(probe, d.cfg, func(ctx context.Context) error {
+		_, err := c.subJS.AccountInfo(ctx)
+		return err
+	})
+	if natsOff(err) {
+		return nil, fmt.Errorf("%w: JetStream is off: %w", errNATSConfig, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
@@ -209,6 +215,9 @@ func (d *natsDriver) restored(c *natsConns) {
 func (d *natsDriver) reported(err error) {
 	if d.probeDenied(err) {
 		d.readsOnly(err)
+		return
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) && !d.rights.note(err) {
 		return
 	}
 	d.mu.Lock()

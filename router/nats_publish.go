@@ -24,10 +24,14 @@ func (d *natsDriver) publish(ctx context.Context, topic string, delivery Deliver
 	if err := d.refusesTasks(); err != nil && delivery == Task {
 		return err
 	}
+	begun := time.Now()
 	for _, msg := range msgs {
 		err := d.publishOne(ctx, delivery, natsMessage(topic, msg))
+		denied := d.rights.err(begun)
 		switch {
 		case err == nil:
+		case denied != nil && ctx.Err() != nil: // a denied message has no answer
+			return errors.Join(err, denied)
 		case isFull(err):
 			return fmt.Errorf("%w: %w", errFull, err)
 		case delivery == Task:
@@ -71,7 +75,7 @@ func (d *natsDriver) publishOne(ctx context.Context, delivery Delivery, out *nat
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrConnectionClosed),
 			errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		default:
-			return err
+			return natsExplain(d.cfg, err)
 		}
 		if !sleep(ctx, jitter(50*time.Millisecond)) {
 			return errors.Join(err, ctx.Err())

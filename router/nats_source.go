@@ -77,14 +77,18 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 	link, reconnected := d.currentLink()
 	s.reconnected = reconnected
 	var consumer jetstream.Consumer
-	var err error
-	if sub.delivery == Task {
-		consumer, err = d.taskConsumer(ctx, sub.topic, sub.group)
-	} else {
+	err := d.rights.ask(ctx, d.cfg, func(ctx context.Context) (err error) {
+		if sub.delivery == Task {
+			if consumer, err = d.taskConsumer(ctx, sub.topic, sub.group); err == nil {
+				err = mayAck(ctx, d.conn().sub, s.stream, consumer.CachedInfo().Name)
+			}
+			return err
+		}
 		var start uint64
 		consumer, start, err = d.eventConsumer(ctx, sub)
 		s.lastStream = start - 1
-	}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
