@@ -290,7 +290,13 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 		if bytes > 0 {
 			bytes = max(bytes, want.MaxBytes)
 		}
-		if have.MaxBytes != bytes || have.MaxAge != want.MaxAge || !slices.Equal(have.Subjects, want.Subjects) {
+		changed := have.MaxBytes != bytes || have.MaxAge != want.MaxAge || !slices.Equal(have.Subjects, want.Subjects)
+		if unsafe := natsUnsafe(have); delivery == Task && len(unsafe) > 0 {
+			d.log.Warn("nats stream is not safe for tasks; its configuration is corrected", "stream", have.Name, "unsafe", unsafe)
+			have.Discard, have.DiscardNewPerSubject, have.MaxMsgsPerSubject = jetstream.DiscardNew, false, -1
+			changed = true
+		}
+		if changed {
 			have.MaxBytes, have.MaxAge, have.Subjects = bytes, want.MaxAge, want.Subjects
 			_, err = d.conn().pubJS.UpdateStream(ctx, have)
 		}
@@ -302,6 +308,25 @@ func (d *natsDriver) ensure(ctx context.Context, topic string, delivery Delivery
 	defer d.mu.Unlock()
 	d.known[topic] = delivery
 	return nil
+}
+
+// natsUnsafe returns the settings of a stream of tasks, changed by an operator, that remove
+// tasks in wait. A bound of their number alone refuses new ones.
+func natsUnsafe(cfg jetstream.StreamConfig) []string {
+	var unsafe []string
+	for _, setting := range []struct {
+		name   string
+		unsafe bool
+	}{
+		{"max_age", cfg.MaxAge > 0},
+		{"discard", cfg.Discard != jetstream.DiscardNew},
+		{"max_msgs_per_subject", cfg.MaxMsgsPerSubject > 0},
+	} {
+		if setting.unsafe {
+			unsafe = append(unsafe, setting.name)
+		}
+	}
+	return unsafe
 }
 
 // overlaps tells which stream takes topic already.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"burrow/internal/brokertest"
 )
@@ -141,5 +142,51 @@ func TestNATS_RightsRemovedWhileRunning(t *testing.T) {
 	})
 	if !strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("the log says nothing:\n%s", log.String())
+	}
+}
+
+// TestNATS_UnsafeStreamIsCorrected changes the stream of a topic as an operator might.
+func TestNATS_UnsafeStreamIsCorrected(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*jetstream.StreamConfig){
+		"max_age":              func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+		"discard":              func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		"max_msgs_per_subject": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logBuffer
+			cfg := testConfig(t, "nats")
+			cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+			d := openTestDriver(t, cfg).(*natsDriver)
+			topic := cfg.TopicPrefix + ".tasks.Work"
+			publishTo(t, d, Task, topic, "1")
+			config := func() jetstream.StreamConfig {
+				t.Helper()
+				stream, err := d.conn().pubJS.Stream(t.Context(), d.streamName(topic, Task))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return stream.CachedInfo().Config
+			}
+			for _, again := range []func() error{
+				func() error { return d.declare(t.Context(), topic, Task, "work") }, // at start
+				func() error { return d.trim(t.Context(), topic, natsTrimLeast) },   // every half minute
+			} {
+				unsafe := config()
+				change(&unsafe)
+				if _, err := d.conn().pubJS.UpdateStream(t.Context(), unsafe); err != nil {
+					t.Fatal(err)
+				}
+				if err := again(); err != nil {
+					t.Fatal(err)
+				}
+				if left := natsUnsafe(config()); len(left) > 0 {
+					t.Errorf("%v is still unsafe", left)
+				}
+			}
+			if got := strings.Count(log.String(), "unsafe=["+name+"]"); got != 2 {
+				t.Errorf("%d warnings with %s, want 2:\n%s", got, name, log.String())
+			}
+		})
 	}
 }

@@ -53,6 +53,12 @@ func (d *natsDriver) trim(ctx context.Context, topic string, least uint64) error
 	} else if err != nil {
 		return err
 	}
+	if len(natsUnsafe(stream.CachedInfo().Config)) > 0 {
+		d.forget(topic)
+		if err := d.ensure(ctx, topic, Task); err != nil {
+			return err
+		}
+	}
 	state := stream.CachedInfo().State // before the consumers: what comes later is for later
 	handled, functions := state.LastSeq, 0
 	missing := d.declared(topic)
