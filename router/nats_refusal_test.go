@@ -119,6 +119,7 @@ func TestNATS_RightsRemovedWhileRunning(t *testing.T) {
 	server := brokertest.Start(t, brokertest.NATS)
 	const all = "max_payload: 2MB\nauthorization { users: [{user: u, password: pw}] }\n"
 	server.Reload(all)
+	server.Restart() // a reload disconnects clients at some later moment
 	var log logBuffer
 	cfg := testConfig(t, "nats")
 	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
