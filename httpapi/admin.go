@@ -77,7 +77,7 @@ func (o *operations) guard(next echo.HandlerFunc) echo.HandlerFunc {
 		if subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
 			if token != "" { // A scanner without a token guesses nothing.
 				o.strangers.take(c.RealIP(), time.Now())
-				o.noted.log(o.log, slog.LevelWarn, "admin token", "wrong admin token", slog.String("address", c.RealIP()), slog.String("path", c.Path()))
+				o.noted.log(o.log, slog.LevelWarn, "admin token", c.RealIP(), "wrong admin token", slog.String("path", c.Path()))
 			}
 			c.Response().Header().Set("WWW-Authenticate", challenge)
 			return errNoToken

@@ -218,7 +218,13 @@ func (a *share) leave() {
 }
 
 // throttle takes a token of the user for one frame, or returns the error for a client without one.
-func (a *share) throttle() *errorBody { return a.own.throttle(tooFast) }
+func (a *share) throttle() *errorBody {
+	bad := a.own.throttle(tooFast)
+	if bad != nil {
+		a.server.limitedUser(a.user, a.from, tooFast)
+	}
+	return bad
+}
 
 // publish takes a token of the address for a message or a typing event, or returns the error for a
 // client without one.

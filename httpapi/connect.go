@@ -28,6 +28,7 @@ func (s *Server) connect(c echo.Context) error {
 	if err != nil {
 		return errInvalidClientID
 	}
+	c.Set(userKey, raw)
 	user, err := auth.ValidName(raw)
 	if err != nil {
 		return errInvalidClientID

@@ -266,8 +266,8 @@ func (e *endpoint) turnedAway(what, address string) {
 		return
 	}
 	e.limits.WithLabelValues(what).Inc()
-	e.noted.log(e.log, slog.LevelWarn, what, "no room for a connection; raise the limit of open files (ulimit -n)",
-		slog.String("address", address), slog.Int("connections", e.door.max))
+	e.noted.log(e.log, slog.LevelWarn, what, address, "no room for a connection; raise the limit of open files (ulimit -n)",
+		slog.Int("connections", e.door.max))
 }
 
 // checkDescriptors fails if the process cannot open files any more.

@@ -133,6 +133,7 @@ func (e *endpoint) handleError(err error, c echo.Context) {
 	} else {
 		known := asAPIError(err)
 		status, retry = statuses[known.code], known.retry
+		e.logRefused(c, known)
 		body = errorBody{Code: known.code, Message: known.message}
 		if known.cause != nil && !errors.Is(known.cause, context.Canceled) { // Canceled: the client has gone.
 			e.log.Error("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", status, "error", known.cause)

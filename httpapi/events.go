@@ -58,6 +58,7 @@ func (s *Server) events(c echo.Context) error {
 	query := r.URL.Query()
 	if raw := query.Get("client_id"); raw != "" {
 		var err error
+		c.Set(userKey, raw)
 		if user, err = auth.ValidName(raw); err != nil {
 			return errInvalidClientID
 		}

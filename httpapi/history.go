@@ -101,6 +101,7 @@ func talkWith(q url.Values, me string) (with string, all bool, err error) {
 // if anybody. A page that says client_id is told when the cookie is another one's by now, as when
 // somebody has signed in anew in another tab: it must not go on as them, nor show what is theirs.
 func (s *Server) reader(c echo.Context, q url.Values) (auth.Session, error) {
+	c.Set(userKey, q.Get("client_id"))
 	open := s.cfg.Auth.Mode() == auth.ModeOpen
 	var me auth.Session
 	if !open {

@@ -189,8 +189,8 @@ func (h *hosts) logRefused(e *endpoint, r *http.Request) {
 	h.refused[host] = true
 	h.mu.Unlock()
 	if !known {
-		e.noted.log(e.log, slog.LevelWarn, "host", "host refused; if users or a proxy reach this server by that name, add it to http.allowed_hosts",
-			slog.String("host", host), slog.String("address", r.RemoteAddr))
+		e.noted.log(e.log, slog.LevelWarn, "host", peerAddress(r).String(), "host refused; if users or a proxy reach this server by that name, add it to http.allowed_hosts",
+			slog.String("host", host))
 	}
 }
 

@@ -128,7 +128,7 @@ func (s *Server) originAllowed(r *http.Request) bool {
 	s.logOrigin.Do(func() {
 		s.log.Warn("origin refused: Origin does not match Host; if this is your own page, make the proxy forward Host "+
 			"(nginx: proxy_set_header Host $http_host); if it is another site's page, add its origin to http.allowed_origins",
-			"origin", clip(strings.Join(lines, ", ")), "host", clip(r.Host), "path", clip(r.URL.Path))
+			"origin", clip(strings.Join(lines, ", ")), "host", clip(r.Host), "path", clip(r.URL.Path), "address", s.clientAddress()(r))
 	})
 	return false
 }

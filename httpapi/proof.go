@@ -56,7 +56,6 @@ func (s *Server) judge(c echo.Context, proof string, err error) error {
 		if wait := s.failures.take(c.RealIP(), time.Now()); wait > 0 {
 			return s.tooMany(c, "invalid sessions", wait)
 		}
-		s.logRefused(c, c.QueryParam("client_id"), err)
 	case s.cfg.Auth.Mode() == auth.ModeJWT:
 		return errTokenMissing
 	}

@@ -28,6 +28,7 @@ func (s *session) receiveRenew(r *edge.Renew) {
 			s.server.logPublish.Do(func() { s.server.log.Error("renew a session", "user", s.user, "error", err) })
 			s.answer(bad, "")
 		} else {
+			s.server.logRefusal(s.user, s.share.from, "renew", e)
 			s.refuse(bad, "")
 		}
 		return

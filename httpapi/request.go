@@ -113,10 +113,12 @@ func (s *Server) request(c echo.Context, m proto.Message, do func(context.Contex
 	a := s.share(user, c.RealIP())
 	defer a.leave()
 	if !s.posting.enter(user) {
+		s.limitedUser(user, a.from, "too many requests at once")
 		return s.answerPost(c, nil, &errorBody{Code: codeRateLimited, Message: "too many requests at once: wait for the answers", RetryAfterMS: 1000})
 	}
 	defer s.posting.leave(user)
 	if wait := a.own.untilHeard(); wait > 0 {
+		s.limitedUser(user, a.from, reasonRate)
 		return s.answerPost(c, nil, limited(wait, reasonRate))
 	}
 	if wait := a.address.untilRead(); wait > 0 {

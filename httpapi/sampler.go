@@ -12,27 +12,35 @@ import (
 )
 
 const (
-	// Log lines of one kind that strangers can cause: at once, and the time between two more.
+	// Warnings of one kind that one address can cause: at once, and the time between two more.
 	sampledBurst = 10
 	sampledEvery = 5 * time.Second
+	// Lines of a kind below the level of a warning: each sign-in within the default limits has its line.
+	infoBurst = 100
+	infoEvery = time.Second
+	// Lines of one kind for all addresses together: at once, and per second.
+	kindBurst = 500
+	kindRate  = 10
 	// maxLogged bounds the text of a stranger in a log line, in bytes.
 	maxLogged = 128
 )
 
-// sampler logs events that strangers can cause as often as they like: a few lines of each kind at once,
-// then one every few seconds, with the number of suppressed ones. The zero value is good.
+// sampler logs events that strangers can cause as often as they like: a few lines of each kind and
+// address at once, then one every few seconds, with the number of suppressed ones of the kind. One address
+// does not suppress the lines of another. The zero value is good.
 type sampler struct {
 	mu    sync.Mutex
 	kinds map[string]*sampled // The kinds are those of the program: there are few.
 }
 
 type sampled struct {
-	limiter    *rate.Limiter
+	hosts      *hostLimiter
+	all        *rate.Limiter
 	suppressed int
 }
 
-// log logs one event of a kind. The attributes are as those of slog; text in them is shortened.
-func (s *sampler) log(log *slog.Logger, level slog.Level, kind, msg string, attrs ...slog.Attr) {
+// log logs one event of a kind that address has caused. Text in the attributes is shortened.
+func (s *sampler) log(log *slog.Logger, level slog.Level, kind, address, msg string, attrs ...slog.Attr) {
 	if !log.Enabled(context.Background(), level) {
 		return
 	}
@@ -42,10 +50,14 @@ func (s *sampler) log(log *slog.Logger, level slog.Level, kind, msg string, attr
 		if s.kinds == nil {
 			s.kinds = make(map[string]*sampled)
 		}
-		k = &sampled{limiter: rate.NewLimiter(rate.Every(sampledEvery), sampledBurst)}
+		every, burst := sampledEvery, sampledBurst
+		if level < slog.LevelWarn {
+			every, burst = infoEvery, infoBurst
+		}
+		k = &sampled{hosts: newHostLimiter(1/every.Seconds(), burst), all: rate.NewLimiter(kindRate, kindBurst)}
 		s.kinds[kind] = k
 	}
-	if !k.limiter.Allow() {
+	if now := time.Now(); k.hosts.take(address, now) > 0 || !k.all.AllowN(now, 1) {
 		k.suppressed++
 		s.mu.Unlock()
 		return
@@ -53,6 +65,7 @@ func (s *sampler) log(log *slog.Logger, level slog.Level, kind, msg string, attr
 	suppressed := k.suppressed
 	k.suppressed = 0
 	s.mu.Unlock()
+	attrs = append(attrs, slog.String("address", address))
 	for i := range attrs {
 		if attrs[i].Value.Kind() == slog.KindString {
 			attrs[i].Value = slog.StringValue(clip(attrs[i].Value.String()))
@@ -89,35 +102,58 @@ var limitKeys = map[string]string{
 // http.trusted_proxies, its address is that of all its clients: the line says so.
 func (e *endpoint) limited(what, user, address string) {
 	e.limits.WithLabelValues(what).Inc()
-	attrs := []slog.Attr{slog.String("of", what), slog.String("address", address)}
+	attrs := []slog.Attr{slog.String("of", what)}
 	if user != "" {
 		attrs = append(attrs, slog.String("user", user))
 	}
 	if keys := limitKeys[what]; keys != "" {
 		attrs = append(attrs, slog.String("settings", keys))
 	}
-	e.noted.log(e.log, slog.LevelWarn, "limited "+what, "address over a limit; if it is your proxy, add it to http.trusted_proxies", attrs...)
+	e.noted.log(e.log, slog.LevelWarn, "limited "+what, address, "address over a limit; if it is your proxy, add it to http.trusted_proxies", attrs...)
 }
 
-// logClosed logs the end of a session that the server closed for a reason other than its own stop.
+// limitedUser logs that a user has sent too much.
+func (s *Server) limitedUser(user, address, reason string) {
+	s.noted.log(s.log, slog.LevelWarn, "limited user", address, "user over a limit", slog.String("user", user),
+		slog.String("reason", reason), slog.String("settings", "edge.rate, edge.burst"))
+}
+
+// logClosed logs the end of a session, at level debug if it is an ordinary one.
 func (s *Server) logClosed(user, address string, code int, reason string) {
+	label := closeLabel(code)
 	switch code {
 	case 0, closeRestart, closeGoingAway, closeNoStatus, 1000:
+		s.log.Debug("session closed", "user", user, "address", address, "code", label)
 		return
 	}
-	label := closeLabel(code)
-	s.noted.log(s.log, slog.LevelInfo, "closed "+label, "session closed", slog.String("user", user),
-		slog.String("address", address), slog.String("code", label), slog.String("reason", reason))
+	s.noted.log(s.log, slog.LevelInfo, "closed "+label, address, "session closed", slog.String("user", user),
+		slog.String("code", label), slog.String("reason", reason))
 }
 
 // logSignIn logs a sign-in.
 func (s *Server) logSignIn(user, address string) {
-	s.noted.log(s.log, slog.LevelInfo, "signed in", "signed in", slog.String("user", user), slog.String("address", address))
+	s.noted.log(s.log, slog.LevelInfo, "signed in", address, "signed in", slog.String("user", user))
 }
 
-// logRefused logs a refused sign-in or session.
-func (s *Server) logRefused(c echo.Context, user string, err error) {
-	e := asAPIError(err)
-	s.noted.log(s.log, slog.LevelWarn, "refused "+e.code, "refused", slog.String("user", user), slog.String("address", c.RealIP()),
-		slog.String("path", c.Request().URL.Path), slog.String("code", e.code), slog.String("reason", e.message))
+// userKey is the key of the asserted name in the context of a request.
+const userKey = "user"
+
+// loggedRefusals are the codes of the errors that are logged: who may not be here, or not by that name.
+// Limits, hosts and the admin token have lines of their own.
+var loggedRefusals = map[string]bool{
+	"no_session": true, "invalid_token": true, "foreign_origin": true, "forbidden": true, "full": true,
+	"invalid_client_id": true, "invalid_name": true, "name_taken": true, "too_many_names": true,
+}
+
+// logRefused logs the refusal of a sign-in, a session or a request.
+func (e *endpoint) logRefused(c echo.Context, bad *apiError) {
+	if loggedRefusals[bad.code] {
+		user, _ := c.Get(userKey).(string) // Empty if the request asserts no name.
+		e.logRefusal(user, c.RealIP(), c.Request().URL.Path, bad)
+	}
+}
+
+func (e *endpoint) logRefusal(user, address, path string, bad *apiError) {
+	e.noted.log(e.log, slog.LevelWarn, "refused "+bad.code, address, "refused", slog.String("user", user),
+		slog.String("path", path), slog.String("code", bad.code), slog.String("reason", bad.message))
 }

@@ -134,6 +134,7 @@ func (s *session) open() {
 	switch s.server.hub.join(s) {
 	case joined:
 		s.joined = true
+		s.server.log.Debug("session opened", "user", s.user, "address", s.share.from)
 		s.metrics.sessions.Inc()
 		s.join()
 	case refusedFull:

@@ -44,6 +44,9 @@ func (s *Server) whoAmI(c echo.Context) error {
 	bad := new(auth.TokenError)
 	switch {
 	case errors.Is(err, auth.ErrNoSession) && !(errors.As(err, &bad) && bad.Lasting), errors.Is(err, errTokenMissing):
+		if len(s.proofsOf(c.Request())) > 0 {
+			s.logRefused(c, asAPIError(err)) // No error to the page, which asks for a name.
+		}
 		return s.answerSession(c, "")
 	case err != nil:
 		return err
@@ -91,6 +94,7 @@ func (s *Server) signIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Set(userKey, name)
 	if s.cfg.Auth.Mode() == auth.ModeOpen {
 		if name, err = auth.ValidName(name); err != nil {
 			return err
@@ -99,7 +103,6 @@ func (s *Server) signIn(c echo.Context) error {
 	}
 	session, cookie, err := s.cfg.Auth.SignIn(r.Context(), s.ownerOf(r), name)
 	if err != nil {
-		s.logRefused(c, name, err)
 		return authError(err)
 	}
 	s.logSignIn(session.Name, c.RealIP())
@@ -137,6 +140,7 @@ func (s *Server) keepToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.logSignIn(session.Name, c.RealIP())
 	s.setCookie(c, tokenCookie, session, token)
 	return s.answerSession(c, session.Name)
 }

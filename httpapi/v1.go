@@ -153,7 +153,10 @@ func fit(messages []*chatFrame, first bool, max int) []*chatFrame {
 func (c *chatFrame) size() int {
 	n := len(c.Content) + 256
 	for i := range len(c.Content) {
-		if b := c.Content[i]; b == '"' || b == '\\' || b < ' ' {
+		switch b := c.Content[i]; {
+		case b < ' ':
+			n += 5 // As \u0001.
+		case b == '"', b == '\\':
 			n++
 		}
 	}

@@ -250,9 +250,10 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 
 // serverLog passes warnings and errors of the server to the log. Failed writes are for
 // debugging: watch reports them, once.
+// Notices are its banner and wiring.
 type serverLog struct{ log *slog.Logger }
 
-func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Noticef(format string, v ...any) {}
 func (l serverLog) Debugf(format string, v ...any)  {}
 func (l serverLog) Tracef(format string, v ...any)  {}
 func (l serverLog) Warnf(format string, v ...any)   { l.print(slog.LevelWarn, format, v) }

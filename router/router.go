@@ -165,9 +165,8 @@ func New(ctx context.Context, cfg Config) (*Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: metrics: %w", err)
 	}
-	// What Watermill tells is for debugging; problems are logged here.
-	quiet := map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug, slog.LevelError: slog.LevelDebug}
-	wm, err := message.NewRouter(message.RouterConfig{}, untraced{watermill.NewSlogLoggerWithLevelMapping(cfg.Log, quiet)})
+	// Errors of handlers are logged here.
+	wm, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
 	if err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
@@ -182,15 +181,6 @@ func New(ctx context.Context, cfg Config) (*Router, error) {
 	}
 	r.abandoned, r.abandon = context.WithCancel(context.Background())
 	return r, nil
-}
-
-// untraced spares each message the two lines that Watermill would trace of it.
-type untraced struct{ watermill.LoggerAdapter }
-
-func (untraced) Trace(string, watermill.LogFields) {}
-
-func (u untraced) With(fields watermill.LogFields) watermill.LoggerAdapter {
-	return untraced{u.LoggerAdapter.With(fields)}
 }
 
 // Features returns what the broker promises.

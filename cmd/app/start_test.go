@@ -255,3 +255,24 @@ func TestSignal(t *testing.T) {
 	}
 	in.start(t).stop() // nothing is locked any more
 }
+
+// TestDebugLog_StartAndStop logs at level debug what a client did, and not the wiring of the broker and
+// the router.
+func TestDebugLog_StartAndStop(t *testing.T) {
+	in := install(t, embedded)
+	in.env = append(in.env, "BURROW_LOG_LEVEL=debug")
+	server := in.start(t)
+	signIn(t, server.addr, "alice").dial(server.addr).await("alice is online", isOnline("alice", true))
+	server.stop()
+	log := server.log.String()
+	for _, want := range []string{`msg="signed in"`, `msg="session opened"`, `msg="session closed"`} {
+		if got := lines(log, want); len(got) != 1 || !strings.Contains(got[0], "user=alice") || !strings.Contains(got[0], "address=127.0.0.1") {
+			t.Errorf("%s: %q", want, got)
+		}
+	}
+	for _, part := range []string{"part=nats", "handler", "ubscrib"} {
+		if bad := lines(log, part); len(bad) > 0 {
+			t.Errorf("wiring: %q", bad)
+		}
+	}
+}
