@@ -48,9 +48,9 @@ func (o *operations) readyz(c echo.Context) error {
 	return writeReadiness(c, answer)
 }
 
-// check asks every part at the same time.
+// check returns the state of every part. A client that is gone leaves no trace in the log.
 func (o *operations) check(ctx context.Context) map[string]string {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	waiting, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	parts := o.parts()
 	parts["descriptors"] = "ok"
@@ -58,34 +58,84 @@ func (o *operations) check(ctx context.Context) map[string]string {
 		parts["descriptors"] = "failing"
 		o.log.Warn("not ready", "check", "descriptors", "error", err)
 	}
-	type result struct {
-		name string
-		err  error
+	ended := make(map[string]<-chan struct{}, len(o.probes))
+	for name, p := range o.probes {
+		ended[name] = p.start()
 	}
-	results := make(chan result, len(o.cfg.Checks)) // Room for all: a late answer waits for nobody.
-	for name, check := range o.cfg.Checks {
+	for name, end := range ended {
 		parts[name] = "failing"
-		go func() { results <- result{name, check(ctx)} }()
-	}
-	for range o.cfg.Checks {
-		select {
-		case r := <-results:
-			if r.err != nil {
-				o.failures.failed(o.log, "not ready", r.name, r.err)
-				continue
+		if !closes(waiting, end) {
+			if ctx.Err() == nil {
+				o.failures.failed(o.log, "not ready", name, waiting.Err())
 			}
-			o.failures.passed(o.log, r.name)
-			parts[r.name] = "ok"
-		case <-ctx.Done():
-			for name, state := range parts {
-				if state == "failing" {
-					o.failures.failed(o.log, "not ready", name, ctx.Err())
-				}
-			}
-			return parts
+		} else if err := o.probes[name].result(); err != nil {
+			o.failures.failed(o.log, "not ready", name, err)
+		} else {
+			o.failures.passed(o.log, name)
+			parts[name] = "ok"
 		}
 	}
 	return parts
+}
+
+// closes reports whether end is closed before ctx ends. It is true if both have happened.
+func closes(ctx context.Context, end <-chan struct{}) bool {
+	select {
+	case <-end:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-end:
+		return true
+	default:
+		return false
+	}
+}
+
+// probe runs the check of a part at most once at a time: requests at the same time share it, and one
+// without an answer, on a disk that hangs, does not add up.
+type probe struct {
+	check Checker
+
+	mu      sync.Mutex
+	running chan struct{} // Closed at the end of the check. Nil: none runs.
+	err     error         // Of the last check.
+}
+
+func newProbes(checks map[string]Checker) map[string]*probe {
+	probes := make(map[string]*probe, len(checks))
+	for name, check := range checks {
+		probes[name] = &probe{check: check}
+	}
+	return probes
+}
+
+// start starts the check unless it runs. The channel is closed at its end.
+func (p *probe) start() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		end := make(chan struct{})
+		p.running = end
+		go func() { // Of no request: a client that leaves does not fail the check for the others.
+			ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+			defer cancel()
+			err := p.check(ctx)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.err, p.running = err, nil
+			close(end)
+		}()
+	}
+	return p.running
+}
+
+// result returns the error of the last check.
+func (p *probe) result() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 // notReadyEvery is the time between two log lines about the same failed check.

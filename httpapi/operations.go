@@ -35,11 +35,12 @@ type operations struct {
 	cfg       OperationsConfig
 	strangers *hostLimiter             // Wrong tokens.
 	parts     func() map[string]string // The parts of /readyz without a check.
+	probes    map[string]*probe        // The parts of /readyz with a check, by name.
 	failures  checkLog
 }
 
 func newOperations(e *endpoint, cfg OperationsConfig, parts func() map[string]string) *operations {
-	return &operations{endpoint: e, cfg: cfg, strangers: newHostLimiter(strangerRate, strangerBurst), parts: parts}
+	return &operations{endpoint: e, cfg: cfg, strangers: newHostLimiter(strangerRate, strangerBurst), parts: parts, probes: newProbes(cfg.Checks)}
 }
 
 // addTo adds the routes. All but the two of health need the admin token.

@@ -69,7 +69,7 @@ func TestWorker_Operations(t *testing.T) {
 	in := install(t, memory)
 	p := in.start(t, "-edge=false")
 	for path, want := range map[string]string{
-		"/healthz": `{"status":"ok"}`, "/readyz": `{"ready":true,"draining":false,"parts":{"broker":"ok","store":"ok"}}`,
+		"/healthz": `{"status":"ok"}`, "/readyz": `{"ready":true,"draining":false,"parts":{"broker":"ok","descriptors":"ok","store":"ok"}}`,
 		"/metrics": "burrow_store_", "/admin/dead-letters": `"letters":[]`,
 	} {
 		if code, body := p.get(path, in.bearer(t)); code != 200 || !strings.Contains(body, want) {
