@@ -89,7 +89,7 @@ func (n *node) open(ctx context.Context) (err error) {
 			return err
 		}
 		n.parts.add("address", nil, n.edge.Shutdown)
-		if err := n.edge.Listen(); err != nil && !n.isOwn(ctx, err) {
+		if err := n.ownAddress(ctx, n.edge.Listen()); err != nil {
 			return err
 		}
 	} else if err := n.newOperations(metrics); err != nil {

@@ -72,14 +72,18 @@ func (n *node) check(ctx context.Context) error {
 	return errors.Join(err, n.parts.stop(stop))
 }
 
-// isOwn reports whether a check has found http.addr taken, and that by a running Burrow of
-// this installation.
-func (n *node) isOwn(ctx context.Context, err error) bool {
-	if !n.opts.check || !errors.Is(err, syscall.EADDRINUSE) || !listensHere(ctx, n.cfg.HTTP.Addr, installationOf(n.cfg)) {
-		return false
+// ownAddress returns err, of listening on http.addr. If a process of this installation listens there, a
+// check has no error, and a start gets the fix: since workers have an address, one that starts first
+// may have taken that of the node.
+func (n *node) ownAddress(ctx context.Context, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) || !listensHere(ctx, n.cfg.HTTP.Addr, installationOf(n.cfg)) {
+		return err
 	}
-	n.remarks = append(n.remarks, "address: "+n.cfg.HTTP.Addr+" is in use by a running Burrow of this installation, not tested")
-	return true
+	if n.opts.check {
+		n.remarks = append(n.remarks, "address: "+n.cfg.HTTP.Addr+" is in use by a running Burrow of this installation, not tested")
+		return nil
+	}
+	return fmt.Errorf(`%w; another process of this installation has it: give each an http.addr of its own, or none (http.addr = "") to a worker`, err)
 }
 
 // listensHere asks who listens on addr.

@@ -105,7 +105,13 @@ func TestWorker_Address(t *testing.T) {
 			t.Errorf("an edge without an address, %v: %d %s", args, code, log)
 		}
 	}
-	code, _, log := runs(t, append(install(t, onRedis).env, "BURROW_HTTP_ADDR=192.0.2.1:8000"), "-edge=false")
+	first := in.start(t, "-edge=false")
+	code, _, log := runs(t, append(in.env, "BURROW_HTTP_ADDR="+first.addr))
+	if code != exitFailed || !strings.Contains(log, "another process of this installation has it") {
+		t.Errorf("a node at the address of a worker: %d %s", code, log)
+	}
+	first.stop()
+	code, _, log = runs(t, append(install(t, onRedis).env, "BURROW_HTTP_ADDR=192.0.2.1:8000"), "-edge=false")
 	if code != exitFailed || !strings.Contains(log, "http.addr") {
 		t.Errorf("a worker with the address of another machine: %d %s", code, log)
 	}
