@@ -456,6 +456,7 @@ func TestKeyFile_SetWithoutKeys(t *testing.T) {
 	for name, tt := range map[string]struct{ before, set string }{
 		"empty":             {keySet(edJWK("1", edKey)), `{"keys":[]}`},
 		"empty, spaced":     {keySet(edJWK("1", edKey)), " \n{ \"keys\" : [ ] , \"more\": 1 }\n"},
+		"empty, with a BOM": {keySet(edJWK("1", edKey)), "\ufeff{\"keys\":[]}"},
 		"another algorithm": {keySet(edJWK("1", edKey)), keySet(rsaJWK("1", rsaKey))},
 		"another use":       {keySet(edJWK("1", edKey)), keySet(strings.Replace(edJWK("1", edKey), `"kty"`, `"use":"enc","kty"`, 1))},
 		"after a PEM key":   {publicPEM(edKey.Public()), `{"keys":[]}`},
@@ -533,6 +534,10 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 		"nothing":                 {"HS256", "", "too short"},
 		"a short secret":          {"HS256", strings.Repeat("hunter2", 4), "too short"},
 		"a public key as secret":  {"HS256", edPEM, "not a secret of HS256"},
+		"a public key with text":  {"HS256", "Bag Attributes\n" + edPEM, "not a secret of HS256"},
+		"a page as secret":        {"HS256", "<html><body>502 Bad Gateway, try again later</body></html>\n", "not a secret of HS256"},
+		"a list as secret":        {"HS256", "[" + rsaJWK("1", rsaKey) + "]", "not a secret of HS256"},
+		"a public set with a BOM": {"HS256", "\ufeff" + keySet(rsaJWK("1", rsaKey)), "no key for"},
 		"a secret as public key":  {"EdDSA", string(secret), "neither a PEM public key nor"},
 		"a private key":           {"EdDSA", privatePEM, "private key"},
 		"two keys":                {"EdDSA", edPEM + edPEM, "more than one"},

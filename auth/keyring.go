@@ -135,7 +135,7 @@ func (k *keyring) read() error {
 // parseKeys returns the keys for algorithm in a key file: of a JSON Web Key Set, a PEM public
 // key, or the secret of HS256. What its errors say is no secret.
 func parseKeys(algorithm string, content []byte) ([]verifyKey, error) {
-	content = bytes.TrimSpace(content)
+	content = bytes.TrimSpace(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if bytes.HasPrefix(content, []byte("{")) {
 		return parseKeySet(algorithm, content)
 	}
@@ -155,9 +155,15 @@ func parseKeys(algorithm string, content []byte) ([]verifyKey, error) {
 // secretKey returns the key of HS256 that is given as text.
 func secretKey(text []byte) ([]byte, error) {
 	text = bytes.TrimSpace(text)
-	if bytes.HasPrefix(text, []byte("-----BEGIN")) {
-		// Whoever knows a public key could sign with it.
+	// Whoever knows a public key, or the error page of a failed download, could sign with it.
+	enclosed := func(first, last string) bool {
+		return bytes.HasPrefix(text, []byte(first)) && bytes.HasSuffix(text, []byte(last))
+	}
+	switch {
+	case bytes.Contains(text, []byte("-----BEGIN")):
 		return nil, errors.New("this is a PEM key, not a secret of HS256; set auth.jwt.algorithm to EdDSA or RS256")
+	case enclosed("<", ">"), enclosed("[", "]"), enclosed("{", "}"):
+		return nil, errors.New("this is a page or JSON, not a secret of HS256; write the secret alone, or a JSON Web Key Set into a file")
 	}
 	if len(text) < secretfile.MinBytes {
 		return nil, fmt.Errorf(`the secret of HS256 is too short; use at least %d bytes, as "openssl rand -base64 32" prints them`, secretfile.MinBytes)
