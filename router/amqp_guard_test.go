@@ -10,6 +10,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"burrow/internal/brokertest"
 )
 
 // TestAMQP_PolicyKeepsTasks sets a policy for all queues of a prefix, publishes, lets the
@@ -79,52 +81,65 @@ func TestAMQP_PolicyKeepsTasks(t *testing.T) {
 	}
 }
 
-// TestAMQP_PolicyWhileNobodyRuns keeps tasks that expire while no process is there.
-func TestAMQP_PolicyWhileNobodyRuns(t *testing.T) {
+// TestAMQP_TasksExpireWhileNobodyRuns lets tasks expire without any process. They have an
+// age limit each, with the same effect as a policy.
+func TestAMQP_TasksExpireWhileNobodyRuns(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("RabbitMQ tries its dead letters again after three minutes")
-	}
-	address, vhost, ctl := amqpVhost(t)
+	server := brokertest.Start(t, brokertest.AMQP)
 	cfg := testConfig(t, "amqp")
-	cfg.AMQP.URL = address
+	cfg.AMQP.URL = server.URL()
 	topic := cfg.TopicPrefix + ".tasks.Work"
-	ctl("set_policy", "-p", vhost, "all", ".*", `{"message-ttl":1000}`)
-	list := numbers(0, 100)
 	edge, err := newAMQPDriver(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	publishTo(t, edge, Task, topic, list...)
+	publishTo(t, edge, Task, topic, "kept")
 	if err := edge.close(); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := amqp.Dial(address)
+	conn, err := amqp.Dial(server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	waitFor(t, "all tasks expired", func() bool {
-		ch, err := conn.Channel()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = ch.Close() }()
-		q, err := ch.QueueDeclarePassive(amqpKeptOf(topic), true, false, false, false, nil)
-		return err == nil && q.Messages == 0
-	})
-	worker := openTestDriver(t, cfg)
-	sub := newSubscriber(worker, Task, "work", FunctionConfig{}, t.Context(), cfg.Log, testMetrics(t))
-	t.Cleanup(func() { _ = sub.Close() })
-	ch, err := sub.Subscribe(t.Context(), topic)
+	ch, err := conn.Channel()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := newSink(ch)
-	for deadline := time.Now().Add(6 * time.Minute); all.missing(list) > 0 && time.Now().Before(deadline); {
-		sleep(t.Context(), time.Second)
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
 	}
-	all.expect(t, list)
+	list := numbers(0, 100)
+	for _, n := range list {
+		pub := amqp.Publishing{
+			Headers: amqp.Table{"_watermill_message_uuid": "id-" + n}, Body: []byte(n),
+			DeliveryMode: amqp.Persistent, Expiration: "100",
+		}
+		confirm, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), topic, "", true, false, pub)
+		if err != nil || !confirm.Wait() {
+			t.Fatalf("publish %s: %v", n, err)
+		}
+	}
+	ready := func() int {
+		q, err := ch.QueueDeclarePassive(amqpKeptOf(topic), true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Messages
+	}
+	// A quorum queue expires what is at its head.
+	if _, _, err := ch.Get(amqpKeptOf(topic), true); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "all tasks expired", func() bool { return ready() == 0 })
+	worker := openTestDriver(t, cfg)
+	sub := newSubscriber(worker, Task, "work", FunctionConfig{}, t.Context(), cfg.Log, testMetrics(t))
+	t.Cleanup(func() { _ = sub.Close() })
+	tasks, err := sub.Subscribe(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newSink(tasks).expect(t, list)
 }
 
 // TestAMQP_QueueOfEarlierVersion moves what an earlier version left in its queue of the

@@ -303,7 +303,9 @@ func (s *Server) rabbitmq() {
 		"ERL_EPMD_PORT="+epmd, "ERL_EPMD_ADDRESS=127.0.0.1",
 		"ERL_FLAGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		// The script becomes the server then, and a signal to it is one to the server.
-		"RABBITMQ_ALLOW_INPUT=1", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +sbwt none +sbwtdcpu none +sbwtdio none",
+		"RABBITMQ_ALLOW_INPUT=1", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +sbwt none +sbwtdcpu none +sbwtdio none"+
+			// Dead letters without a queue are tried again after 3 minutes by default.
+			" -rabbit dead_letter_worker_publisher_confirm_timeout 1000",
 	)
 	s.start = func() *exec.Cmd {
 		// As rabbitmqctl force_boot does: one that was killed while it wrote may wait for
