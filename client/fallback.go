@@ -229,13 +229,12 @@ func (s *stream) write(_ context.Context, f *edge.ClientFrame) error {
 		ref = f.Send.GetRef()
 		body := map[string]string{"ref": ref, "content": f.Send.GetContent(), "to_user": f.Send.GetToUser()}
 		ack := new(edge.Ack)
-		err = s.web.ask(ctx, http.MethodPost, "/api/messages", s.web.query(), body, &message{ack})
+		err = s.web.ask(ctx, http.MethodPost, "/api/messages", s.web.query(), body, &message{ack, "ref"})
 		answer = &edge.ServerFrame{Frame: &edge.ServerFrame_Ack{Ack: ack}}
-		ack.Ref = ref
 	case *edge.ClientFrame_History:
 		ref = f.History.GetRef()
 		page := new(edge.History)
-		err = s.web.ask(ctx, http.MethodGet, "/api/history", s.historyQuery(f.History), nil, &message{page})
+		err = s.web.ask(ctx, http.MethodGet, "/api/history", s.historyQuery(f.History), nil, &message{page, "messages"})
 		answer = &edge.ServerFrame{Frame: &edge.ServerFrame_History{History: page}}
 		page.Ref = ref
 	case *edge.ClientFrame_Typing:
@@ -276,10 +275,21 @@ func (s *stream) historyQuery(r *edge.HistoryRequest) url.Values {
 	return q
 }
 
-// message reads an edge.v1 message from JSON.
-type message struct{ proto.Message }
+// message reads an edge.v1 message from JSON. It needs the named field, which each answer of a server has: an
+// answer 200 of a proxy says nothing.
+type message struct {
+	proto.Message
+	needs string
+}
 
 func (m message) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	if fields[m.needs] == nil {
+		return fmt.Errorf("it has no %q", m.needs)
+	}
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m.Message)
 }
 

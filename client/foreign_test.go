@@ -79,3 +79,38 @@ func TestClient_ForeignRefusal(t *testing.T) {
 		})
 	}
 }
+
+// TestClient_ForeignAnswer has a proxy without WebSockets answer requests with a 200 that is its own: no message
+// is sent by it, and no page of the history empty.
+func TestClient_ForeignAnswer(t *testing.T) {
+	w := newWorld(t)
+	node := w.start("guest", nil)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: node.Addr()})
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy.Transport, proxy.ErrorLog = transport, log.New(io.Discard, "", 0)
+	var foreign atomic.Int32 // How many answers are the proxy's own.
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Upgrade")
+		if (r.URL.Path == "/api/messages" || r.URL.Path == "/api/history") && foreign.Add(-1) >= 0 {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"status":"maintenance"}`) // The client may have gone.
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	front.Config.ErrorLog = proxy.ErrorLog
+	t.Cleanup(func() { front.CloseClientConnections(); front.Close() })
+	ada := dial(t, front.URL, "ada", func(cfg *client.Config) { cfg.MinRetry, cfg.MaxRetry = 5*time.Millisecond, 20*time.Millisecond })
+	event[client.Connected](t, ada, nil)
+	foreign.Store(3)
+	if sent := say(t, ada, "", "not sent by a proxy"); sent.ID == "" {
+		t.Errorf("sent as %+v", sent)
+	}
+	hears(t, ada, "not sent by a proxy")
+	foreign.Store(3)
+	page, err := ada.History(t.Context(), client.HistoryQuery{})
+	if err == nil && len(page.Messages) != 1 {
+		t.Errorf("the history is %+v", page)
+	}
+}

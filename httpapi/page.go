@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ type asset struct {
 	// zipped returns the content compressed, or nil where that is of no use. It is made when it
 	// is first asked for: a start need not wait for it.
 	zipped func() []byte
+	inline string // Of index.html, the sources of its inline scripts.
 }
 
 // minZip is the least size that is compressed, in bytes: anything less is one packet anyway.
@@ -104,12 +107,30 @@ func loadPages(files fs.FS) (pages map[string]*asset, version string, err error)
 	}
 	version = "@" + hex.EncodeToString(all.Sum(nil)[:8])
 	pages["index.html"] = newAsset("index.html", bytes.ReplaceAll(index.content, []byte(`"/ui/`), []byte(`"ui/`+version+`/`)))
+	pages["index.html"].inline = inlineSources(index.content)
 	return pages, version, nil
 }
 
 // index serves the page. Browsers keep it but ask each time, so that a new version of the server
 // is a new page at once.
-func (s *Server) index(c echo.Context) error { return s.serve(c, "index.html", false) }
+func (s *Server) index(c echo.Context) error {
+	if page := s.pages["index.html"]; page != nil {
+		c.Response().Header().Set("Content-Security-Policy", policyOf(page.inline))
+	}
+	return s.serve(c, "index.html", false)
+}
+
+// inlineSources returns the sources of a policy for the inline scripts of a page, each after a space.
+func inlineSources(page []byte) string {
+	var sources strings.Builder
+	for _, script := range inlineScript.FindAllSubmatch(page, -1) {
+		sum := sha256.Sum256(script[1])
+		sources.WriteString(" 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'")
+	}
+	return sources.String()
+}
+
+var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 
 // static serves what the page loads. What is asked for by its version is kept and not asked for
 // again. A page that another version of the server has made gets the file as it is here.

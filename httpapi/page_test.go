@@ -3,12 +3,15 @@ package httpapi_test
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"path"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"burrow/httpapi"
 	"burrow/httpapi/ui"
@@ -114,5 +117,23 @@ func TestPageIsCompressedForThoseWhoTakeIt(t *testing.T) {
 		if res, _ := fetch(t, n, name); res.StatusCode != 404 {
 			t.Errorf("%s: %d", name, res.StatusCode)
 		}
+	}
+}
+
+// TestPage_InlineScript allows the inline scripts of index.html by their hashes, and no others.
+func TestPage_InlineScript(t *testing.T) {
+	n := prepare(t, func(c *httpapi.Config) {
+		c.UI = fstest.MapFS{"index.html": {Data: []byte("<script>let a</script>\n<script src=\"/ui/x.js\"></script><script>\nlet b\n</script>")}}
+	})
+	n.run(t)
+	res, _ := fetch(t, n, "/")
+	policy := res.Header.Get("Content-Security-Policy")
+	want := "; script-src 'self'"
+	for _, script := range []string{"let a", "\nlet b\n"} {
+		sum := sha256.Sum256([]byte(script))
+		want += " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	if !strings.Contains(policy, want+"; ") {
+		t.Errorf("the policy is %q, want %q in it", policy, want)
 	}
 }

@@ -78,7 +78,12 @@ func (s *Server) postActivity(c echo.Context) error {
 		if !ok {
 			return nil, badFrame(`"stream" must be the UUID that GET /events was given`), true
 		}
-		if sess := s.hub.stream(a.user, name); sess == nil || !sess.setAway(m.GetAway()) {
+		sess := s.hub.stream(a.user, name)
+		if sess != nil && c.QueryParams().Has("leave") {
+			sess.close(closeGoingAway, "")
+			return new(edge.Ping), nil, true
+		}
+		if sess == nil || !sess.setAway(m.GetAway()) {
 			return nil, &errorBody{Code: codeUnavailable, Message: "this node has no such stream; try again in a moment"}, false
 		}
 		return new(edge.Ping), nil, true

@@ -27,9 +27,9 @@ const (
 	pollGather = 50 * time.Millisecond
 	// pollIdle is how long a session lives without polls: browsers run the timers of hidden tabs once a minute.
 	pollIdle = 75 * time.Second
-	// maxPolled bounds the bytes that wait for a poll. When they are reached the session waits, as
-	// one with a slow reader does.
-	maxPolled = 256 << 10
+	// maxPolled bounds the bytes that wait for a poll, as the system bounds those of a socket. When they
+	// are reached the session waits, as one with a slow reader does.
+	maxPolled = 128 << 10
 )
 
 // pollKey names a session with polls. The private boundary in it keeps out a later owner of the name.
@@ -49,14 +49,14 @@ func (p *polls) find(key pollKey) *poll {
 }
 
 // add returns the poll of key: fresh, or one that another request has added before; or nil if the
-// address has limit polls, unless limit is 0.
-func (p *polls) add(key pollKey, fresh *poll, limit int) *poll {
+// address has limit polls, or all addresses have total. 0 is no limit.
+func (p *polls) add(key pollKey, fresh *poll, limit, total int) *poll {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.all[key]; old != nil {
 		return old
 	}
-	if limit > 0 && p.hosts[fresh.host] >= limit {
+	if limit > 0 && p.hosts[fresh.host] >= limit || total > 0 && len(p.all) >= total {
 		return nil
 	}
 	if p.all == nil {
@@ -67,13 +67,16 @@ func (p *polls) add(key pollKey, fresh *poll, limit int) *poll {
 	return fresh
 }
 
-func (p *polls) remove(key pollKey) {
+// remove removes old, unless it is removed already.
+func (p *polls) remove(key pollKey, old *poll) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	host := p.all[key].host
+	if p.all[key] != old {
+		return
+	}
 	delete(p.all, key)
-	if p.hosts[host]--; p.hosts[host] == 0 {
-		delete(p.hosts, host)
+	if p.hosts[old.host]--; p.hosts[old.host] == 0 {
+		delete(p.hosts, old.host)
 	}
 }
 
@@ -88,6 +91,7 @@ type poll struct {
 	events  []byte
 	ended   bool          // No more events come.
 	turn    int           // Of the latest request, the only one that gets events.
+	number  string        // The client's, of the last request with events in its answer.
 	changed chan struct{} // Closed at every change, and replaced.
 }
 
@@ -112,7 +116,14 @@ func (s *Server) answerPoll(c echo.Context, user, stream, since string) error {
 		return err
 	}
 	key := pollKey{who.Name, privateFrom(who), stream}
+	number := c.QueryParam("number")
 	p := s.polls.find(key)
+	if p != nil && p.answered(number) {
+		// The browser or a proxy sends the request again: its answer was lost. The next session resumes.
+		_ = p.conn.Close()
+		s.polls.remove(key, p)
+		p = nil
+	}
 	if p == nil {
 		if p, err = s.openPoll(c, key, since); err != nil {
 			return err
@@ -120,7 +131,7 @@ func (s *Server) answerPoll(c echo.Context, user, stream, since string) error {
 		wait = max(wait, pollFirst)
 	}
 	p.session.prolong(who.Expires)
-	events := p.take(c.Request().Context(), wait)
+	events := p.take(c.Request().Context(), number, wait)
 	if len(events) == 0 {
 		events = commentEvent
 	}
@@ -144,7 +155,7 @@ func (s *Server) openPoll(c echo.Context, key pollKey, since string) (*poll, err
 	fresh.session = s.newSession(pipeEnd{far}, who, c.RealIP(), v1Events)
 	fresh.session.name, fresh.session.since = key.stream, since
 	fresh.idle = time.AfterFunc(pollIdle, func() { _ = near.Close() }) // The session ends as one without a peer.
-	p := s.polls.add(key, fresh, s.cfg.HTTP.MaxConnectionsPerAddress)
+	p := s.polls.add(key, fresh, s.cfg.HTTP.MaxConnectionsPerAddress, s.door.max)
 	if p != fresh {
 		fresh.idle.Stop()
 		fresh.session.finish() // It was not opened: nothing to wait for.
@@ -156,7 +167,7 @@ func (s *Server) openPoll(c echo.Context, key pollKey, since string) (*poll, err
 	}
 	go func() {
 		defer s.connections.leave()
-		defer s.polls.remove(key)
+		defer s.polls.remove(key, fresh)
 		defer fresh.idle.Stop()
 		var pump sync.WaitGroup
 		pump.Go(fresh.pump)
@@ -176,7 +187,7 @@ func (p *poll) pump() {
 		p.events = append(p.events, piece[:n]...)
 		p.ended = err != nil
 		p.signal()
-		for !p.ended && len(p.events) >= maxPolled {
+		for !p.ended && len(p.events) >= maxPolled && p.whole() > 0 { // One event may be longer.
 			changed := p.changed
 			p.mu.Unlock()
 			select {
@@ -218,9 +229,16 @@ func (p *poll) whole() int {
 	return 0
 }
 
-// take returns whole events. It waits for the first until wait is over, ctx or the session has ended, or
-// another request has come.
-func (p *poll) take(ctx context.Context, wait time.Duration) []byte {
+// answered reports whether the request with that number has had its answer.
+func (p *poll) answered(number string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return number != "" && number == p.number
+}
+
+// take returns whole events, to the request with that number. It waits for the first until wait is over, ctx
+// or the session has ended, or another request has come.
+func (p *poll) take(ctx context.Context, number string, wait time.Duration) []byte {
 	p.idle.Stop()
 	defer p.idle.Reset(pollIdle)
 	ctx, cancel := context.WithTimeout(ctx, wait+pollGather)
@@ -255,6 +273,9 @@ func (p *poll) take(ctx context.Context, wait time.Duration) []byte {
 		return nil // The next request gets them.
 	}
 	n := p.whole()
+	if n > 0 {
+		p.number = number
+	}
 	events := p.events[:n:n]
 	p.events = bytes.Clone(p.events[n:])
 	p.signal()

@@ -120,3 +120,53 @@ func TestPoll_PerAddress(t *testing.T) {
 		t.Errorf("over the limit: %d", status)
 	}
 }
+
+// TestPoll_LostAnswer sends a request again, as a browser does if the answer was lost on the way.
+func TestPoll_LostAnswer(t *testing.T) {
+	n := start(t, nil)
+	stream := uuid.NewString()
+	n.Deliver(message(1, "bob", "", "seen"))
+	n.until(t, stream, "&poll=0", `"presence"`)
+	n.Deliver(message(2, "bob", "", "lost"))
+	n.until(t, stream, "&poll=20000&number=7&since="+id(1), "lost")
+	again := n.until(t, stream, "&poll=20000&number=7&since="+id(1), `"presence"`)
+	if !strings.Contains(again, "lost") || !strings.Contains(again, `"recovered":true`) {
+		t.Errorf("the request again gets %s", again)
+	}
+	n.Deliver(message(3, "bob", "", "next"))
+	if all := n.until(t, stream, "&poll=20000&number=8&since="+id(2), "next"); strings.Contains(all, `"welcome"`) {
+		t.Errorf("the next request gets %s", all)
+	}
+	eventually(t, "one session is left", func() bool { return n.metric(t, "burrow_edge_sessions") == 1 })
+}
+
+// TestPoll_LongEvent polls for an event longer than what a session may keep.
+func TestPoll_LongEvent(t *testing.T) {
+	n := start(t, nil)
+	stream := uuid.NewString()
+	n.until(t, stream, "&poll=0", `"presence"`)
+	long := strings.Repeat("x", 300<<10)
+	n.Deliver(message(1, "bob", "", long))
+	n.until(t, stream, "&poll=20000", long)
+}
+
+// TestPoll_Leave ends a session at once, of the user who asks for it.
+func TestPoll_Leave(t *testing.T) {
+	n := start(t, nil)
+	stream := uuid.NewString()
+	n.until(t, stream, "&poll=0", `"presence"`)
+	leave := func(user, stream string) int {
+		res, _ := n.request(t, "POST", "/api/activity?leave=1&client_id="+user+"&stream="+stream, `{"away":true}`, "Content-Type: application/json")
+		return res.StatusCode
+	}
+	if status := leave("mallory", stream); status != 503 || n.metric(t, "burrow_edge_sessions") != 1 {
+		t.Errorf("another user: %d", status)
+	}
+	if status := leave("ada", uuid.NewString()); status != 503 {
+		t.Errorf("another stream: %d", status)
+	}
+	if status := leave("ada", stream); status != 200 {
+		t.Errorf("leave: %d", status)
+	}
+	eventually(t, "the session has ended", func() bool { return n.metric(t, "burrow_edge_sessions") == 0 })
+}

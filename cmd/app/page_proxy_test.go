@@ -171,10 +171,21 @@ func sevenTabs(t *testing.T, browser context.Context) {
 // buffering has a proxy without WebSockets hold every answer back until its end.
 func buffering(t *testing.T, browser context.Context) {
 	addr := install(t, memory).start(t).addr
+	var lose, left atomic.Bool
+	var lost, sockets atomic.Int32
 	f := newFront(t, addr, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasPrefix(r.URL.Path, "/ws/") {
+			sockets.Add(1)
+		}
+		if r.URL.Query().Has("leave") {
+			left.Store(true)
+		}
 		r.Header.Del("Upgrade")
 		held := httptest.NewRecorder()
 		next.ServeHTTP(held, r)
+		if lose.Load() && strings.Contains(held.Body.String(), "lost on the way") && lost.Add(1) == 1 {
+			panic(http.ErrAbortHandler) // The browser sends the request again, and does not tell the page.
+		}
 		maps.Copy(w.Header(), held.Header())
 		w.WriteHeader(held.Code)
 		_, _ = w.Write(held.Body.Bytes()) // The page may have gone.
@@ -192,6 +203,24 @@ func buffering(t *testing.T, browser context.Context) {
 	bob.await("alice is away", state+" === 'away'")
 	alice.hide(false)
 	bob.await("alice is back", state+" === 'on'")
+
+	lose.Store(true)
+	bob.say("lost on the way")
+	bob.say("and the next")
+	alice.reads("from behind the proxy", "from outside", "lost on the way", "and the next")
+	if lost.Load() == 0 {
+		t.Error("no answer was lost")
+	}
+
+	// The next page knows what gets through, and a page that goes says so.
+	before := sockets.Load()
+	alice.do(chromedp.Reload())
+	alice.reads("from behind the proxy", "from outside", "lost on the way", "and the next")
+	alice.awaitFunc("the page has told that it goes", left.Load)
+	alice.shows(hook("user", user("bob")))
+	if n := sockets.Load() - before; n != 0 {
+		t.Errorf("the next page tries %d WebSockets", n)
+	}
 }
 
 // otherOrigin has the page of another origin, which is listed or not, call the API with cookies.
@@ -272,6 +301,12 @@ func talkBelow(t *testing.T, browser context.Context, addr, path string) {
 		t.Errorf("the page is at %s", got)
 	}
 	p.quiet("favicon", "WebSocket connection")
+	// Without the final slash, which some proxies serve in the same way.
+	p.do(chromedp.Navigate("http://" + addr + strings.TrimSuffix(path, "/")))
+	p.reads("from below")
+	if got := look[string](p, "location.pathname"); got != path {
+		t.Errorf("the page is at %s", got)
+	}
 }
 
 // subPathNginx is subPath with a real nginx and the lines of docs/operations.md.

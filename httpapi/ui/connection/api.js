@@ -18,7 +18,8 @@ export class ApiError extends Error {
 /** isOwn tells whether an error answer is Burrow's own and not that of a proxy: only that ends a session. */
 export const isOwn = (res) => res.headers.has('burrow-error');
 
-async function call(path, options = {}) {
+// call returns the body of an answer, which has a list of that name if one is given: a proxy may answer 200.
+async function call(path, options = {}, list = '') {
   let res;
   let body;
   try {
@@ -32,7 +33,7 @@ async function call(path, options = {}) {
   } catch {
     throw new ApiError(0, '', 'The server cannot be reached. Check the connection and try again.');
   }
-  if (res.ok && typeof body === 'object' && body) return body;
+  if (res.ok && typeof body === 'object' && body && (list === '' || Array.isArray(body[list]))) return body;
   const error = (isOwn(res) && body?.error) || {};
   throw new ApiError(res.status, error.code ?? '', sentence(error.message ?? '') || `The server answered ${res.status}. Please try again later.`);
 }
@@ -66,7 +67,7 @@ export function getHistory({ before = '', after = '', talk = '', limit = 50, cli
   if (after) query.set('after', after);
   if (talk) query.set('with', talk);
   if (clientId) query.set('client_id', clientId);
-  return call(`api/history?${query}`);
+  return call(`api/history?${query}`, {}, 'messages');
 }
 
 /**
@@ -79,19 +80,19 @@ export function search({ q, before = '', talk = null, limit = 30, clientId = '' 
   if (before) query.set('before', before);
   if (talk !== null) query.set('with', talk || 'global');
   if (clientId) query.set('client_id', clientId);
-  return call(`api/search?${query}`);
+  return call(`api/search?${query}`, {}, 'messages');
 }
 
 /** getConversations returns {conversations: [{with, message}]}: the private talks of clientId in the archive, newest first. */
 export function getConversations({ clientId = '' }) {
   const query = new URLSearchParams({ limit: '50' });
   if (clientId) query.set('client_id', clientId);
-  return call(`api/conversations?${query}`);
+  return call(`api/conversations?${query}`, {}, 'conversations');
 }
 
 /** findUsers returns {users: [{name, away}], found, total}: who is online and has q in the name. */
 export function findUsers({ q, limit = 50, clientId = '' }) {
   const query = new URLSearchParams({ q, limit: String(limit) });
   if (clientId) query.set('client_id', clientId);
-  return call(`api/users?${query}`);
+  return call(`api/users?${query}`, {}, 'users');
 }

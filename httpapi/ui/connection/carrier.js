@@ -1,6 +1,6 @@
 // A transport that is a WebSocket if one gets through, a stream of events if not, and polls
 // where a proxy holds that back.
-import { openEvents, openPolls } from './events.js';
+import { BUSY, openEvents, openPolls } from './events.js';
 import { openSocket } from './socket.js';
 
 /** WAYS are the transports, the best one first, with the time in ms that each has for its first word. */
@@ -11,13 +11,35 @@ const WAYS = [
 ];
 const FIRST_PROBE = 60_000; // ms after which a better way is tried again
 const LAST_PROBE = 600_000; // ms; the time doubles up to it
+const KEY = 'burrow.way'; // of the browser: the network is the same for all its pages
+const REMEMBERED = 3_600_000; // ms that the next page begins with the way that got through
+
+// remembered returns the way of an earlier page, 0 if there is none.
+function remembered(ways, storage) {
+  try {
+    const { way, until } = JSON.parse(storage().getItem(KEY));
+    const left = until - Date.now();
+    return Number.isInteger(way) && way > 0 && way < ways.length && left > 0 && left <= REMEMBERED ? way : 0;
+  } catch {
+    return 0;
+  }
+}
+
+function remember(way, storage) {
+  try {
+    if (way === 0) storage().removeItem(KEY);
+    else storage().setItem(KEY, JSON.stringify({ way, until: Date.now() + REMEMBERED }));
+  } catch {
+    // The next page tries all ways.
+  }
+}
 
 /**
- * carrier returns a transport (see openSocket) that knows from one attempt to the next
- * which of the ways gets through.
+ * carrier returns a transport (see openSocket) that remembers from one attempt to the next, and from one
+ * page to the next, which of the ways gets through.
  */
-export function carrier(ways = WAYS) {
-  let best = 0; // the way that got through last
+export function carrier(ways = WAYS, storage = () => globalThis.localStorage) {
+  let best = remembered(ways, storage); // the way that got through last
 
   return (url, handlers) => {
     let link = null;
@@ -38,6 +60,7 @@ export function carrier(ways = WAYS) {
     // over goes on with a better way that got through: one comes back at once, and resumes.
     const over = (way) => {
       best = way;
+      remember(way, storage);
       link.close();
       closed({ code: 1012, reason: 'retry-ms=0' });
     };
@@ -59,17 +82,20 @@ export function carrier(ways = WAYS) {
       timer = setTimeout(() => attempt(0), wait);
     };
 
+    let busy = false; // a way is passed over for the other tabs, and not for the network
     const attempt = (way) => {
       // What something on the way accepts and then swallows is not open.
       let open = false;
       const next = (how) => {
         clearTimeout(timer);
         link?.close();
+        busy ||= how.reason === BUSY;
         if (way + 1 < ways.length) {
           attempt(way + 1);
           return;
         }
         best = 0; // Next time it may be the other way round.
+        remember(0, storage);
         closed(how);
       };
       link = ways[way].open(url, {
@@ -79,6 +105,7 @@ export function carrier(ways = WAYS) {
           if (!open) {
             open = true;
             best = way;
+            if (!busy) remember(way, storage);
             clearTimeout(timer);
             if (way > 0) tryAgain(way, FIRST_PROBE);
             handlers.opened();

@@ -7,10 +7,14 @@ import { uuid } from './wire.js';
 const POST_TIMEOUT = 30_000; // ms; the server answers within 25 s
 const TRIES = 5; // to say whether somebody is there: the node that is asked may not have the stream
 const AGAIN = 2_000; // ms
-const LONG_POLL = 15_000; // ms that the server may hold a poll
+const LONG_POLL = 8_000; // ms that the server may hold a poll: some proxies wait 10 s
 const SHORT_POLL = 2_000; // ms between polls that the server answers at once
 const POLL_TIMEOUT = 10_000; // ms more than it may hold one
+const MUCH = 32_000; // characters of an answer, after which there may be more
 const HEARTBEAT = 25_000; // ms; when the server's is slower, the page asks another way
+
+/** BUSY is the reason of a stream that other tabs leave no slot. */
+export const BUSY = 'other tabs hold streams';
 
 const batch = (...frames) => JSON.stringify({ frames });
 
@@ -67,7 +71,17 @@ function open(url, { opened, received, closed }, polls) {
   let present = null; // the last word on whether somebody is there
   let slow = false; // the server says so little that it has to be asked
   const tell = (text) => !over && received(text);
+  let polled = false; // the server has a session, and waits for the next poll
+  // bye ends that at once.
+  const bye = () => {
+    if (!polled || over) return;
+    const body = new Blob([JSON.stringify({ away: true })], { type: 'application/json' });
+    navigator.sendBeacon?.(`${base}api/activity?${new URLSearchParams({ ...who, stream, leave: 1 })}`, body);
+  };
+  if (polls) globalThis.addEventListener?.('pagehide', bye);
   const leave = () => {
+    bye();
+    globalThis.removeEventListener?.('pagehide', bye);
     over = true;
     stop.abort();
     release?.();
@@ -103,7 +117,10 @@ function open(url, { opened, received, closed }, polls) {
   async function listen() {
     // Another tab may have taken the last slot in the same moment.
     release = slots.take(stream, () => end(1012, 'retry-ms=0'));
-    if (!release) throw new Error('other tabs hold streams');
+    if (!release) {
+      end(1006, BUSY);
+      return;
+    }
     const res = await ask(stop.signal);
     let first = true;
     const decoder = new TextDecoder();
@@ -117,17 +134,19 @@ function open(url, { opened, received, closed }, polls) {
   }
 
   async function poll() {
-    for (let first = true; !over; first = false) {
+    for (let number = 1; !over; number++) {
       release ??= slots.take(stream, () => { release = null; });
       const wait = release ? LONG_POLL : 0;
       query.set('poll', wait);
+      query.set('number', number); // A browser may send a request again without a word.
       const res = await ask(AbortSignal.any([stop.signal, AbortSignal.timeout(wait + POLL_TIMEOUT)]));
       const text = await res.text();
       if (over) return;
-      if (first) opened();
+      polled = true;
+      if (number === 1) opened();
       // A node without the session begins another one, after the last message.
       read(text);
-      if (!release) await pause(SHORT_POLL);
+      if (!release && text.length < MUCH) await pause(SHORT_POLL);
     }
   }
   Promise.resolve().then(polls ? poll : listen).then(() => end(1006), () => end(1006));
@@ -138,6 +157,7 @@ function open(url, { opened, received, closed }, polls) {
     const res = await fetch(`${base}${path}?${new URLSearchParams({ ...who, ...more })}`, { method: 'POST', headers, body: JSON.stringify(body), signal });
     if (!res.ok && !isOwn(res)) throw new Error(`something on the way answered ${res.status}`);
     const answer = await res.json();
+    if (res.ok && body.ref && answer?.ref !== body.ref) throw new Error('something on the way answered');
     if (res.ok) return { ack: answer };
     const { code, message, retry_after_ms = 0 } = answer.error;
     if (res.status === 401) end(4401, message);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, mock, test } from 'node:test';
 import { carrier } from '../connection/carrier.js';
-import { eventsURL, parser } from '../connection/events.js';
+import { BUSY, eventsURL, parser } from '../connection/events.js';
 import { Slots } from '../lib/slots.js';
 
 beforeEach(() => {
@@ -12,14 +12,18 @@ beforeEach(() => {
 
 // world has the transports as a test moves them: the attempts in the order in which they were made.
 function world() {
-  const w = { attempts: [], told: [] };
+  const w = { attempts: [], told: [], kept: new Map() };
   const fake = (kind, patience) => ({ patience, open: (url, handlers) => {
     const attempt = { kind, ...handlers, sent: [], over: false };
     attempt.link = { send: (text) => (attempt.sent.push(text), true), close: () => { attempt.over = true; } };
     w.attempts.push(attempt);
     return attempt.link;
   } });
-  const transport = carrier([fake('socket', 5_000), fake('events', 4_000), fake('polls', 12_000)]);
+  const ways = [fake('socket', 5_000), fake('events', 4_000), fake('polls', 12_000)];
+  const storage = { getItem: (key) => w.kept.get(key) ?? null, setItem: (key, text) => w.kept.set(key, text), removeItem: (key) => w.kept.delete(key) };
+  let transport;
+  w.load = () => { transport = carrier(ways, () => storage); };
+  w.load();
   w.open = () => transport('ws://x/ws/me', {
     opened: () => w.told.push('opened'),
     received: (text) => w.told.push(text),
@@ -144,6 +148,33 @@ test('two tabs of a browser hold streams, and a slot that is given back is taken
   for (const text of ['{', '7', '[]', 'null']) {
     kept.set('burrow.streams', text);
     slots.take('seven')?.();
+  }
+});
+
+test('the next page begins with the way that got through, for an hour', () => {
+  const w = world();
+  w.open();
+  w.attempts[0].closed({ code: 1006, reason: '' });
+  w.attempts[1].received('hello');
+  w.load();
+  w.open();
+  assert.equal(w.kinds().at(-1), 'events');
+  // A way passed over because of other tabs is not remembered.
+  w.attempts.at(-1).closed({ code: 1006, reason: BUSY });
+  w.attempts.at(-1).received('hello');
+  assert.equal(w.kinds().at(-1), 'polls');
+  w.load();
+  w.open();
+  assert.equal(w.kinds().at(-1), 'events');
+  // A WebSocket that gets through makes an end of it, as do nonsense and time.
+  mock.timers.tick(60_000);
+  w.attempts.at(-1).received('welcome');
+  assert.equal(w.kept.size, 0);
+  for (const text of ['{', '7', 'null', '{"way":9,"until":9e15}', '{"way":-1}', `{"way":1,"until":${Date.now() - 1}}`, '{"way":1,"until":9e15}']) {
+    w.kept.set('burrow.way', text);
+    w.load();
+    w.open();
+    assert.equal(w.kinds().at(-1), 'socket', text);
   }
 });
 
