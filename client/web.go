@@ -91,7 +91,11 @@ func (w *web) header() http.Header {
 	if w.bearer != "" {
 		h.Set("Authorization", "Bearer "+w.bearer)
 	} else if w.cookie != "" {
-		h.Set("Cookie", (&http.Cookie{Name: cmp.Or(w.label, guestCookie), Value: w.cookie}).String())
+		own := (&http.Cookie{Name: cmp.Or(w.label, guestCookie), Value: w.cookie}).String()
+		if w.label != "" && w.label != guestCookie { // The next node may be of an earlier version.
+			own += "; " + (&http.Cookie{Name: guestCookie, Value: w.cookie}).String()
+		}
+		h.Set("Cookie", own)
 	}
 	return h
 }
