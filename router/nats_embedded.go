@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -103,7 +104,7 @@ func rehearseEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
 			return nil, fmt.Errorf("router: unlock %s: %w", path, err)
 		}
 	}
-	parent := dir
+	parent := filepath.Join(dir, server.JetStreamStoreDir) // the server of a start writes there
 	for !fileExists(parent) && parent != filepath.Dir(parent) {
 		parent = filepath.Dir(parent)
 	}
@@ -119,9 +120,9 @@ func rehearseEmbeddedNATS(cfg Config, dir string) (*embeddedNATS, error) {
 	return e, nil
 }
 
-// fileExists reports whether there is something at path.
+// fileExists reports whether there is something at path, also a link to nothing.
 func fileExists(path string) bool {
-	_, err := os.Stat(path)
+	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
@@ -163,11 +164,16 @@ func (e *embeddedNATS) start() (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: embedded broker: %w", err)
 	}
-	srv.SetLoggerV2(serverLog{e.log.With("part", "nats")}, false, false, false)
+	log := serverLog{e.log.With("part", "nats"), new(atomic.Pointer[string])}
+	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
-	if !srv.ReadyForConnections(embeddedStart) {
+	reason := log.fatal.Load()
+	if reason != nil || !srv.ReadyForConnections(embeddedStart) {
 		srv.Shutdown()
 		srv.WaitForShutdown()
+		if reason != nil {
+			return nil, fmt.Errorf("router: embedded broker: %s; let this user write %s and all below it, or set data_dir to another directory", *reason, e.dir)
+		}
 		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
 	}
 	return srv, nil
@@ -251,14 +257,22 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 // serverLog passes warnings and errors of the server to the log. Failed writes are for
 // debugging: watch reports them, once.
 // Notices are its banner and wiring.
-type serverLog struct{ log *slog.Logger }
+type serverLog struct {
+	log   *slog.Logger
+	fatal *atomic.Pointer[string] // why the server cannot start
+}
 
 func (l serverLog) Noticef(format string, v ...any) {}
 func (l serverLog) Debugf(format string, v ...any)  {}
 func (l serverLog) Tracef(format string, v ...any)  {}
 func (l serverLog) Warnf(format string, v ...any)   { l.print(slog.LevelWarn, format, v) }
 func (l serverLog) Errorf(format string, v ...any)  { l.print(slog.LevelError, format, v) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.print(slog.LevelError, format, v) }
+
+// Fatalf keeps the reason. The server expects the process to end, and never becomes ready.
+func (l serverLog) Fatalf(format string, v ...any) {
+	reason := fmt.Sprintf(format, v...)
+	l.fatal.Store(&reason)
+}
 
 func (l serverLog) print(level slog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -109,6 +110,17 @@ func TestCannotStart(t *testing.T) {
 	if err := os.WriteFile(readOnly, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	linked, blocked := install(t, embedded), install(t, embedded)
+	if err := errors.Join(
+		os.Symlink(filepath.Join(t.TempDir(), "gone"), link),
+		os.MkdirAll(linked.dir, 0o700),
+		os.Symlink(filepath.Join(t.TempDir(), "gone"), filepath.Join(linked.dir, "nats")),
+		os.MkdirAll(filepath.Join(blocked.dir, "nats"), 0o700),
+		os.WriteFile(filepath.Join(blocked.dir, "nats", "jetstream"), nil, 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name string
 		env  []string
@@ -118,6 +130,9 @@ func TestCannotStart(t *testing.T) {
 		{"the data directory is in use", locked.env, []string{locked.dir, "in use by another process", "data_dir"}},
 		{"the key of the tokens is missing", append(install(t, memory).env, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY_FILE="+readOnly+"s"), []string{readOnly + "s", "auth.jwt.key_file", "no such file"}},
 		{"the key of the tokens is empty", append(install(t, memory).env, "BURROW_AUTH_MODE=jwt", "BURROW_AUTH_JWT_KEY_FILE="+readOnly), []string{readOnly, "auth.jwt.key_file", "too short"}},
+		{"the data directory is a link to nothing", append(install(t, memory).env, "BURROW_DATA_DIR="+link, "BURROW_STORE_DSN="), []string{link, "data_dir"}},
+		{"the directory of the broker is a link to nothing", linked.env, []string{filepath.Join(linked.dir, "nats"), "data_dir"}},
+		{"the directory of the streams is a file", blocked.env, []string{filepath.Join(blocked.dir, "nats"), "data_dir"}},
 		{"the data directory is a file", append(install(t, memory).env, "BURROW_DATA_DIR="+readOnly, "BURROW_STORE_DSN="), []string{readOnly, "data_dir"}},
 	} {
 		for _, mode := range []string{"", "-check"} {

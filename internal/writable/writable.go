@@ -13,7 +13,13 @@ import (
 // directory, which it removes: permissions alone say nothing about file systems such as /proc.
 func Dir(dir string) error {
 	for {
-		info, err := os.Stat(dir)
+		info, err := os.Lstat(dir)
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			info, err = os.Stat(dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is a link to nothing", dir)
+			}
+		}
 		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
 			dir = filepath.Dir(dir)
 			continue
