@@ -199,6 +199,10 @@ func (d *redisDriver) track(topic string) *redisTopic {
 }
 
 func (d *redisDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
+	// Without a right to read or acknowledge, a node would look started and handle nothing.
+	if err := d.permits(ctx, topic, delivery, group); err != nil {
+		return err
+	}
 	if delivery == Event {
 		return nil // the first event makes the stream
 	}
@@ -228,14 +232,16 @@ func (d *redisDriver) keepTidy(ctx context.Context) {
 				continue
 			}
 			if redis.HasErrorPrefix(err, "NOPERM") {
-				d.warnOnce.Do(func() {
-					d.log.Warn("handled tasks stay in redis until its memory is full: allow the user EVAL, EVALSHA, XINFO, XPENDING, XTRIM and XGROUP", "error", err)
-				})
+				d.warnOnce.Do(func() { d.warnTidying(topic, err) })
 			} else {
 				d.log.Debug("tidying a topic", "topic", topic, "error", err)
 			}
 		}
 	}
+}
+
+func (d *redisDriver) warnTidying(topic string, err error) {
+	d.log.Warn("handled tasks stay in redis until its memory is full: allow the user EVAL, EVALSHA, XINFO, XLEN, XPENDING, XTRIM and XGROUP", "topic", topic, "error", err)
 }
 
 // redisTidy removes the tasks that every group has handled: those before the

@@ -3,51 +3,60 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// inspect calls every command that the driver needs on the keys of sub with an argument
-// that is not valid. Redis checks rights, slots, memory and whether it may write before
-// it looks at the arguments, so nothing changes. There is never anything to try elsewhere.
+// inspect has nothing to try elsewhere: permits changes nothing.
 func (d *redisDriver) inspect(ctx context.Context, sub *subscription) (bool, error) {
+	return true, d.permits(ctx, sub.topic, sub.delivery, sub.group)
+}
+
+// permits calls every command that the driver needs on the keys of a topic with an argument
+// that is not valid. Redis checks rights, slots, memory and whether it may write before
+// it looks at the arguments, so nothing changes.
+func (d *redisDriver) permits(ctx context.Context, topic string, delivery Delivery, group string) error {
 	const invalid = "no-id"
-	topic, group := sub.topic, sub.group
 	commands := [][]any{
-		{"XLEN", topic}, // WRONGTYPE for a key of another kind
 		{"XADD", topic, "0-0", "check", ""},
 	}
-	optional := [][]any{}
-	if sub.delivery == Task {
+	tidying := [][]any{}
+	if delivery == Task {
 		commands = append(commands,
-			[]any{"XGROUP", "CREATE", topic, group, invalid},
+			[]any{"XGROUP", "CREATE", topic, group, invalid}, // WRONGTYPE for a key of another kind
 			[]any{"XREADGROUP", "GROUP", group, "check", "COUNT", 1, "STREAMS", topic, invalid},
 			[]any{"XAUTOCLAIM", topic, group, "check", 1, invalid},
 			[]any{"XPENDING", topic, group, "-", "+", 0},
 			[]any{"XCLAIM", topic, group, "check", 1, invalid},
 			[]any{"XACK", topic, group, "0-0"},
 		)
-		optional = append(optional,
+		tidying = append(tidying,
 			[]any{"EVAL", "return 0", 1, topic},
+			[]any{"XLEN", topic},
 			[]any{"XINFO", "GROUPS", topic},
 			[]any{"XTRIM", topic, "MAXLEN", -1},
 		)
 	} else {
 		commands = append(commands, []any{"XREAD", "COUNT", 1, "STREAMS", topic, invalid})
 	}
-	for _, command := range commands {
-		if err := redisTry(d.rdb.Do(ctx, command...).Err()); err != nil {
-			return true, fmt.Errorf("%v: %w; %s", command[0], err, redisFix(err))
+	pipe := d.rdb.Pipeline()
+	for _, command := range slices.Concat(commands, tidying) {
+		pipe.Do(ctx, command...)
+	}
+	answers, _ := pipe.Exec(ctx) // each answer has its error
+	for i, answer := range answers {
+		err := redisTry(answer.Err())
+		switch {
+		case err == nil:
+		case i < len(commands):
+			return advised(fmt.Errorf("%v: %w", commands[i][0], err), "%s", redisFix(err))
+		default:
+			d.warnOnce.Do(func() { d.warnTidying(topic, err) })
 		}
 	}
-	for _, command := range optional {
-		if err := redisTry(d.rdb.Do(ctx, command...).Err()); err != nil {
-			d.log.Warn("handled tasks stay in redis until its memory is full: allow the user EVAL, EVALSHA, XINFO, XPENDING, XTRIM and XGROUP", "topic", topic, "error", err)
-			break
-		}
-	}
-	return true, nil
+	return nil
 }
 
 // redisTry returns nil if err is only about an argument, or about a stream or group that
