@@ -143,6 +143,8 @@ func natsLoginFix(err error) string {
 // mayAck asks for the right to acknowledge: without it functions run, and every task is
 // redelivered. The acknowledgement is of no task.
 func mayAck(ctx context.Context, nc *nats.Conn, stream, consumer string) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout) // the flush needs a deadline
+	defer cancel()
 	before := nc.LastError()
 	if err := nc.Publish(fmt.Sprintf("%s%s.%s.1.0.0.0.0", natsAck, stream, consumer), []byte("+WPI")); err != nil {
 		return err
