@@ -131,7 +131,7 @@ func (v *verifier) verify(token string) (Session, error) {
 	}
 	name, err := ValidName(sub)
 	if err != nil {
-		return never(fmt.Sprintf(`names nobody who can be a user ("sub"): %v`, err))
+		return never(fmt.Sprintf(`has no valid user name ("sub"): %v`, err))
 	}
 	// Whoever may choose their account's name must not become another account by writing it in
 	// another form.
@@ -172,9 +172,9 @@ func (v *verifier) reason(token *jwt.Token, err error) *TokenError {
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
 		return &TokenError{Reason: `is not valid yet ("nbf"); do the clocks agree?`}
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
-		return &TokenError{Reason: `is for somebody else ("aud" is not what auth.jwt.audience demands)`, Lasting: true}
+		return &TokenError{Reason: `is for another audience ("aud" is not what auth.jwt.audience demands)`, Lasting: true}
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		return &TokenError{Reason: `was made by somebody else ("iss" is not what auth.jwt.issuer demands)`, Lasting: true}
+		return &TokenError{Reason: `has another issuer ("iss" is not what auth.jwt.issuer demands)`, Lasting: true}
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return &TokenError{Reason: `lacks a claim: it needs "sub" and "exp", and what auth.jwt.audience ("aud") and auth.jwt.issuer ("iss") demand`, Lasting: true}
 	}

@@ -8,7 +8,7 @@ import (
 
 // unused returns a warning for each setting that another setting makes void, in the order of keys.
 // A setting that is empty or has its default is not meant. Several brokers' addresses beside a broker.driver
-// with an address of its own are a choice between them, not a mistake.
+// with a separate address are a choice between them, not a mistake.
 func (d *decoder) unused(c *Config) (warnings []*Problem) {
 	defaults := newDecoder(Default()).fields
 	set := func(key string) bool {

@@ -257,7 +257,7 @@ func TestAdminTakesTheTokenAndNothingElse(t *testing.T) {
 		{"Proxy-Authorization: Bearer " + token},
 		{"Authorization: Bearer " + token + ", Bearer " + token},
 	} {
-		headers = append(headers, fmt.Sprint("X-Forwarded-For: 203.0.113.", i+1)) // Each has tries of its own.
+		headers = append(headers, fmt.Sprint("X-Forwarded-For: 203.0.113.", i+1)) // Each has its own tries.
 		res, body := n.request(t, "POST", "/admin/dead-letters/1/replay?token="+token, "", headers...)
 		if res.StatusCode != 401 || errorCode(t, body) != "no_token" || !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%q: got %d %s", headers, res.StatusCode, body)

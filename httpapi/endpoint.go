@@ -78,7 +78,7 @@ func secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // Listen takes the address of http.addr, so that Addr is known and an address that is
-// taken is found before anything else starts. Run calls it if nobody has.
+// taken is found before anything else starts. Run calls it if needed.
 func (e *endpoint) Listen() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

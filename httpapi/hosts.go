@@ -139,7 +139,7 @@ func isLoopbackName(name string) bool {
 // privateDomains are never in the public DNS (RFC 6761, 6762 appendix G, 8375; ICANN for internal).
 var privateDomains = []string{".local", ".lan", ".home", ".home.arpa", ".internal", ".intranet", ".private", ".corp", ".localdomain"}
 
-// isPrivateName reports whether nobody can own name in the public DNS.
+// isPrivateName reports whether name cannot exist in the public DNS.
 func isPrivateName(name string) bool {
 	return !strings.Contains(name, ".") || slices.ContainsFunc(privateDomains, func(d string) bool { return strings.HasSuffix(name, d) })
 }

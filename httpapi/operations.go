@@ -93,7 +93,7 @@ func NewOperations(cfg OperationsConfig) (*Operations, error) {
 	return o, nil
 }
 
-// Run serves until the end of Shutdown, or of ctx, which is a Shutdown with a bound of its own, or
+// Run serves until the end of Shutdown, or of ctx, which is a Shutdown with a separate bound, or
 // until the listener fails. It returns nil after a Shutdown.
 func (o *Operations) Run(ctx context.Context) error {
 	if err := o.Listen(); err != nil {

@@ -98,7 +98,7 @@ type poll struct {
 // pipeEnd is the session's end of the pipe.
 type pipeEnd struct{ net.Conn }
 
-// CloseWrite closes the pipe: nobody waits for the last event to be acknowledged.
+// CloseWrite closes the pipe: the last event needs no acknowledgement.
 func (e pipeEnd) CloseWrite() error { return e.Close() }
 
 // answerPoll answers with the events of the session called stream, which it opens at the first poll.

@@ -81,9 +81,9 @@ func TestAMQP_PolicyKeepsTasks(t *testing.T) {
 	}
 }
 
-// TestAMQP_TasksExpireWhileNobodyRuns lets tasks expire without any process. They have an
+// TestAMQP_TasksExpireWithoutProcess lets tasks expire without any process. They have an
 // age limit each, with the same effect as a policy.
-func TestAMQP_TasksExpireWhileNobodyRuns(t *testing.T) {
+func TestAMQP_TasksExpireWithoutProcess(t *testing.T) {
 	t.Parallel()
 	server := brokertest.Start(t, brokertest.AMQP)
 	cfg := testConfig(t, "amqp")

@@ -52,7 +52,7 @@ func (d *amqpDriver) inspect(ctx context.Context, sub *subscription) (bool, erro
 	}, nil)
 }
 
-// amqpHas returns the error of a passive declaration, on a channel of its own: a missing
+// amqpHas returns the error of a passive declaration, on a separate channel: a missing
 // object ends the channel.
 func amqpHas(conn *amqpConn, declare func(*amqp.Channel) error) error {
 	ch, err := conn.Channel()

@@ -323,7 +323,7 @@ func (d *amqpDriver) collectFrom(ctx context.Context, conn *amqpConn, topic, gro
 	if err != nil {
 		return err
 	}
-	defer func() { _ = ch.Close() }() // gives back what was not moved
+	defer func() { _ = ch.Close() }() // requeues the rest
 	for ctx.Err() == nil {
 		n, err := ch.collect(ctx, d, topic, group, from)
 		if amqpCode(err) == amqp.NotFound && from == amqpUnroutedOf(topic) {

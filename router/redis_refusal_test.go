@@ -151,7 +151,7 @@ func TestRedis_TemporaryRefusals(t *testing.T) {
 			t.Errorf("%s: temporary is %v, want %v", text, got, want)
 		}
 		if redisFix(err) == redisFix(errors.New("x")) || strings.Contains(redisFix(err), "or the settings") {
-			t.Errorf("%s: no fix of its own", text)
+			t.Errorf("%s: no specific fix", text)
 		}
 	}
 }

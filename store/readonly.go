@@ -109,7 +109,7 @@ func view(ctx context.Context, path string, fn func(*ReadOnly) error) error {
 		return fmt.Errorf("the database %s is not a regular file: %s", path, elsewhere)
 	}
 	if !exists(path + "-wal") {
-		// Nobody has it open, and everything is in the file. With a lock SQLite would create a log.
+		// No process has it open, and the file is complete. With a lock SQLite would create a log.
 		err := viewAs(ctx, path, url.Values{"mode": {"ro"}, "immutable": {"1"}}, fn)
 		after, failed := os.Stat(path)
 		if failed == nil && !exists(path+"-wal") && os.SameFile(before, after) && after.Size() == before.Size() && after.ModTime().Equal(before.ModTime()) {
@@ -145,7 +145,7 @@ func viewAs(ctx context.Context, path string, params url.Values, fn func(*ReadOn
 	return fn(&ReadOnly{store: s, schema: schema, newest: newest})
 }
 
-// explainRead is explain for a file that nobody wants to write.
+// explainRead is explain for a file opened read-only.
 func (s *Store) explainRead(err error) error {
 	switch resultCode(err) {
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:

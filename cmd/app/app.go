@@ -150,7 +150,7 @@ func (n *node) newEdge(metrics *prometheus.Registry) error {
 		return err
 	}
 	needs := []string{"broadcast", "presence"}
-	if isPrivate(cfg) { // nobody else could run the others
+	if isPrivate(cfg) { // no other process can run the others
 		needs = functionNames
 	}
 	for _, needed := range needs {

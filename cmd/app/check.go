@@ -83,7 +83,7 @@ func (n *node) ownAddress(ctx context.Context, err error) error {
 		n.remarks = append(n.remarks, "address: "+n.cfg.HTTP.Addr+" is in use by a running Burrow of this installation, not tested")
 		return nil
 	}
-	return fmt.Errorf(`%w; another process of this installation has it: give each an http.addr of its own, or none (http.addr = "") to a worker`, err)
+	return fmt.Errorf(`%w; another process of this installation has it: give each its own http.addr, or none (http.addr = "") to a worker`, err)
 }
 
 // listensHere asks who listens on addr.

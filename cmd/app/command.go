@@ -25,7 +25,7 @@ type options struct {
 	version   bool
 	// memory is the broker "gochannel" that tests share between nodes.
 	memory *router.Memory
-	// started, if set, is told the address of the edge ("" without one) once the
+	// started, if set, receives the address of the edge ("" without one) once the
 	// node is ready.
 	started func(addr string)
 	// part, if set, replaces parts of the node in a test.

@@ -48,7 +48,7 @@ func (n *node) newOperations(metrics *prometheus.Registry) error {
 	}
 	err = ops.Listen()
 	if errors.Is(err, syscall.EADDRINUSE) {
-		n.log.Warn("http.addr is in use; this worker has no /healthz, /readyz, /metrics and admin API: give it an http.addr of its own, or none with http.addr = \"\"", "addr", n.cfg.HTTP.Addr)
+		n.log.Warn("http.addr is in use; this worker has no /healthz, /readyz, /metrics and admin API: give it its own http.addr, or none with http.addr = \"\"", "addr", n.cfg.HTTP.Addr)
 		return nil
 	}
 	if err != nil {

@@ -89,7 +89,7 @@ func TestWorker_Address(t *testing.T) {
 	in := install(t, memory)
 	node := in.start(t)
 	taken := in.startWith(t, []string{"-edge=false"}, "BURROW_HTTP_ADDR="+node.addr)
-	if log := taken.log.String(); taken.addr != "" || !strings.Contains(log, "http.addr of its own") {
+	if log := taken.log.String(); taken.addr != "" || !strings.Contains(log, "its own http.addr") {
 		t.Errorf("a worker beside a node: at %q\n%s", taken.addr, log)
 	}
 	off := in.startWith(t, []string{"-edge=false"}, "BURROW_HTTP_ADDR=")

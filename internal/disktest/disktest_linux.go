@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Small mounts a file system of its own, which ends with the test.
+// Small mounts a separate file system for the time of the test.
 func Small(t testing.TB, size string) string {
 	t.Helper()
 	if os.Getuid() != 0 {

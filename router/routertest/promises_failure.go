@@ -63,7 +63,7 @@ func othersWait(in *installation, followers int) {
 		return nil
 	}), settings(router.FunctionConfig{Backoff: 300 * time.Millisecond, MaxAttempts: 4})) // 1 to 3 s
 	sent := 0
-	// measure sends messages, each of a key of its own, while more returns true, and returns the longest wait.
+	// measure sends messages, each with a separate key, while more returns true, and returns the longest wait.
 	measure := func(more func(n int) bool) (worst time.Duration) {
 		for i := 0; more(i); i++ {
 			sent++
