@@ -134,7 +134,7 @@ func TestProbe_AMQP(t *testing.T) {
 	if d.unprobed.Load() {
 		t.Error("the probe does not write")
 	}
-	queue, err := ch.QueueInspect(d.health)
+	queue, err := ch.QueueDeclarePassive(d.health, true, false, false, false, nil)
 	if err != nil || queue.Messages > 1 {
 		t.Errorf("%d test messages are kept, want 1; %v", queue.Messages, err)
 	}
