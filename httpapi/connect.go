@@ -111,6 +111,7 @@ func (s *Server) hijack(c echo.Context) (conn net.Conn, buffered *bufio.ReadWrit
 	if !ok {
 		return conn, buffered, s.connections.leave, nil
 	}
+	boundSession(v.Conn, 0)
 	return v.Conn, buffered, func() {
 		_ = v.Close() // The session has closed the socket.
 		s.connections.leave()

@@ -85,7 +85,8 @@ func (e *endpoint) Listen() error {
 	if e.door != nil {
 		return nil
 	}
-	lc := net.ListenConfig{Control: boundUnsent}
+	lc := net.ListenConfig{Control: boundRequests}
+	lc.SetMultipathTCP(false) // Connections inherit the options of a TCP listener only.
 	l, err := lc.Listen(context.Background(), "tcp", e.settings.Addr)
 	if err != nil {
 		return listenError(e.settings.Addr, err)

@@ -113,7 +113,7 @@ func (s *session) stream(conn net.Conn, head []byte, stray int) error {
 		return err
 	}
 	// There are no pongs: that a peer has vanished is seen when what is sent stays unanswered.
-	boundUnanswered(s.conn.Conn, 2*s.server.cfg.Edge.PingInterval)
+	boundSession(s.conn.Conn, 2*s.server.cfg.Edge.PingInterval)
 	s.open()
 	buf := make([]byte, 256)
 	for {

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bufio"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -68,5 +69,37 @@ func TestSlowReader_Shutdown(t *testing.T) {
 	began := time.Now()
 	if err := n.Shutdown(t.Context()); err != nil || time.Since(began) > patience {
 		t.Errorf("Shutdown took %s: %v", time.Since(began), err)
+	}
+}
+
+// TestSlowReader_CloseFrameIsNear floods a reader that takes nothing until it is closed: on Linux little is
+// before its close frame, so that a slow line reads the code in time.
+func TestSlowReader_CloseFrameIsNear(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system decides how much it holds for a reader")
+	}
+	n := start(t, func(c *httpapi.Config) { c.Edge.SlowAfter = 100 * time.Millisecond })
+	c := n.rawDial(t, "slow", 16<<10)
+	_ = c.SetDeadline(time.Now().Add(6 * patience))
+	content := strings.Repeat("x", 4000)
+	for i := 0; n.metric(t, "burrow_edge_closes_total", "1013") == 0; i++ {
+		if i == 20_000 {
+			t.Fatal("the reader is not closed")
+		}
+		n.Deliver(message(i, "bot", "", content))
+	}
+	held := 0
+	for {
+		first, payload, err := c.read()
+		if err != nil {
+			t.Fatalf("after %d bytes: %v, want a close frame", held, err)
+		}
+		if first == 0x88 {
+			break
+		}
+		held += len(payload)
+	}
+	if held > 512<<10 {
+		t.Errorf("%d bytes were before the close frame", held)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// boundUnanswered does nothing: here TCP has its own idea of when a peer is gone.
-func boundUnanswered(net.Conn, time.Duration) {}
+// boundRequests does nothing: here the system decides how much it takes for a connection.
+func boundRequests(string, string, syscall.RawConn) error { return nil }
 
-// boundUnsent does nothing: here the system decides how much it takes for a connection.
-func boundUnsent(string, string, syscall.RawConn) error { return nil }
+// boundSession does nothing: here the system decides when a peer is gone.
+func boundSession(net.Conn, time.Duration) {}
