@@ -58,14 +58,16 @@ func (s *Server) conversations(c echo.Context) error {
 	if s.cfg.Talks == nil {
 		return unavailable("there is no archive of private talks here", nil)
 	}
-	ctx, done, err := s.searchTurn(c)
+	var last []*chat.ChatMessage
+	var behind int
+	err = s.inTurn(c, func(ctx context.Context) error {
+		if last, behind, err = s.cfg.Talks.Talks(ctx, me.Name, privateFrom(me), limit); err != nil {
+			return unavailable("the archive does not answer; try again", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	defer done()
-	last, behind, err := s.cfg.Talks.Talks(ctx, me.Name, privateFrom(me), limit)
-	if err != nil {
-		return unavailable("the archive does not answer; try again", err)
 	}
 	page, now := conversationsPage{Conversations: []conversation{}, Behind: behind}, time.Now()
 	for _, msg := range last {

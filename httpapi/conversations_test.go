@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"burrow/gen/chat"
 	"burrow/httpapi"
@@ -72,5 +76,45 @@ func TestConversationsAreOnesOwn(t *testing.T) {
 	}
 	if res, body := open.request(t, "GET", "/api/conversations?client_id=alice", ""); res.StatusCode != 503 {
 		t.Errorf("without an archive: got %d %s", res.StatusCode, body)
+	}
+}
+
+// TestConversations_UnreadAnswers has clients that read none of their large answers, and more of them than
+// may search at once: another one is answered meanwhile.
+func TestConversations_UnreadAnswers(t *testing.T) {
+	content := strings.Repeat(`"`, 4090)
+	asked := make(chan struct{}, 100)
+	n := start(t, func(c *httpapi.Config) {
+		c.Talks = fakeTalker(func(_ context.Context, user, _ string, limit int) (last []*chat.ChatMessage, _ int, _ error) {
+			asked <- struct{}{}
+			if user == "reader" {
+				limit = 1
+			}
+			for i := range limit {
+				last = append(last, message(i, "bot", user, content))
+			}
+			return last, 0, nil
+		})
+	})
+	for i := range 4 {
+		conn, err := net.DialTimeout("tcp", n.Addr(), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET /api/conversations?client_id=idle&limit=100 HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 203.0.113.%d\r\n\r\n", n.Addr(), i)
+	}
+	for range 4 { // The first two cannot be written.
+		select {
+		case <-asked:
+		case <-time.After(patience):
+			t.Fatal("unread answers keep others from searching")
+		}
+	}
+	if res, body := n.request(t, "GET", "/api/conversations?client_id=reader", ""); res.StatusCode != 200 {
+		t.Errorf("got %d %.200s", res.StatusCode, body)
 	}
 }

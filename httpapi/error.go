@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -136,7 +137,8 @@ func (e *endpoint) handleError(err error, c echo.Context) {
 		e.logRefused(c, known)
 		body = errorBody{Code: known.code, Message: known.message}
 		if known.cause != nil && !errors.Is(known.cause, context.Canceled) { // Canceled: the client has gone.
-			e.log.Error("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", status, "error", known.cause)
+			e.noted.log(e.log, slog.LevelError, "request", c.RealIP(), "request", slog.String("method", c.Request().Method),
+				slog.String("path", c.Request().URL.Path), slog.Int("status", status), slog.Any("error", known.cause))
 		}
 	}
 	h := c.Response().Header()

@@ -94,30 +94,34 @@ func (s *Server) search(c echo.Context) error {
 	if s.cfg.Search == nil {
 		return unavailable("there is no archive to search here", nil)
 	}
-	ctx, done, err := s.searchTurn(c)
+	var hits SearchHits
+	err = s.inTurn(c, func(ctx context.Context) error {
+		hits, err = s.cfg.Search.Search(ctx, q)
+		switch {
+		case errors.Is(err, ErrBadSearch):
+			return badRequest("q must have something to look for: 1 to 32 words of letters and digits, or symbols, in at most 1024 bytes")
+		case err != nil:
+			return unavailable("the search took too long, or the archive does not answer; try again with longer words", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	defer done()
-	hits, err := s.cfg.Search.Search(ctx, q)
-	switch {
-	case errors.Is(err, ErrBadSearch):
-		return badRequest("q must have something to look for: 1 to 32 words of letters and digits, or symbols, in at most 1024 bytes")
-	case err != nil:
-		return unavailable("the search took too long, or the archive does not answer; try again with longer words", err)
 	}
 	return writeCounted(c, s.searchers, newSearchPage(hits))
 }
 
-// searchTurn waits for the turn to search, which ends with done. Until then there is ctx.
-func (s *Server) searchTurn(c echo.Context) (ctx context.Context, done func(), err error) {
+// inTurn waits for a turn to search and calls search, which is bounded by searchTimeout with the wait. The
+// turn ends before the answer is written, for which a client may let the server wait.
+func (s *Server) inTurn(c echo.Context, search func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), searchTimeout)
+	defer cancel()
 	select {
 	case s.searching <- struct{}{}:
-		return ctx, func() { <-s.searching; cancel() }, nil
+		defer func() { <-s.searching }()
+		return search(ctx)
 	case <-ctx.Done():
-		defer cancel()
-		return nil, nil, unavailable("too many others search at the moment; try again", ctx.Err())
+		return unavailable("too many others search at the moment; try again", ctx.Err())
 	}
 }
 
