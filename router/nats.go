@@ -348,7 +348,10 @@ func (d *natsDriver) forget(topic string) {
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
 	d.forget(topic)
 	return d.rights.ask(ctx, d.cfg, func(ctx context.Context) error {
-		if err := d.ensure(ctx, topic, delivery); err != nil || delivery == Event {
+		if err := d.ensure(ctx, topic, delivery); err != nil {
+			return err
+		}
+		if err := d.permits(ctx, natsPublishTrial(topic)); err != nil || delivery == Event {
 			return err
 		}
 		d.mu.Lock()

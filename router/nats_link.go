@@ -45,7 +45,7 @@ func (d *natsDriver) options() []nats.Option {
 		nats.FlusherTimeout(max(d.cfg.PublishTimeout/2, time.Second)),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { d.reported(err) }),
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { d.reported(nc, err) }),
 	}
 	if d.server != nil {
 		opts = append(opts, nats.InProcessServer(d.server))
@@ -212,7 +212,10 @@ func (d *natsDriver) restored(c *natsConns) {
 }
 
 // reported takes an error that the client library has no caller for.
-func (d *natsDriver) reported(err error) {
+func (d *natsDriver) reported(nc *nats.Conn, err error) {
+	if conns := d.conn(); conns != nil && nc == conns.pub {
+		defer conns.confirms.denied(err)
+	}
 	if d.probeDenied(err) {
 		d.readsOnly(err)
 		return

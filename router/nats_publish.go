@@ -115,11 +115,17 @@ type natsConfirms struct {
 
 	mu      sync.Mutex
 	last    uint64
-	waiting map[uint64]chan error // each has room for its answer
+	waiting map[uint64]natsWaiting
+}
+
+// natsWaiting is a message without an answer.
+type natsWaiting struct {
+	subject string
+	answer  chan error // has room for it
 }
 
 func newNATSConfirms() *natsConfirms {
-	return &natsConfirms{room: make(chan struct{}, natsMaxPending), waiting: make(map[uint64]chan error)}
+	return &natsConfirms{room: make(chan struct{}, natsMaxPending), waiting: make(map[uint64]natsWaiting)}
 }
 
 // listen begins to take the answers on nc. Nothing is published before.
@@ -156,7 +162,7 @@ func (c *natsConfirms) publish(ctx context.Context, m *nats.Msg) error {
 	c.mu.Lock()
 	c.last++
 	number := c.last
-	c.waiting[number] = answer
+	c.waiting[number] = natsWaiting{m.Subject, answer}
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -184,11 +190,11 @@ func (c *natsConfirms) answer(m *nats.Msg) {
 		return
 	}
 	c.mu.Lock()
-	waiting := c.waiting[number]
+	waiting, ok := c.waiting[number]
 	delete(c.waiting, number)
 	c.mu.Unlock()
-	if waiting != nil {
-		waiting <- natsAnswer(m)
+	if ok {
+		waiting.answer <- natsAnswer(m)
 	}
 }
 
@@ -223,7 +229,19 @@ func (c *natsConfirms) lost() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for number, waiting := range c.waiting {
-		waiting <- nats.ErrDisconnected
+		waiting.answer <- nats.ErrDisconnected
 		delete(c.waiting, number)
+	}
+}
+
+// denied answers the messages to the subject of err, a denial: the server does not.
+func (c *natsConfirms) denied(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for number, waiting := range c.waiting {
+		if natsDenies(err, waiting.subject) {
+			waiting.answer <- natsDenied(err)
+			delete(c.waiting, number)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -140,20 +139,43 @@ func natsLoginFix(err error) string {
 	return dialFix(err, "broker.nats.url")
 }
 
-// mayAck asks for the right to acknowledge: without it functions run, and every task is
-// redelivered. The acknowledgement is of no task.
-func mayAck(ctx context.Context, nc *nats.Conn, stream, consumer string) error {
+// natsPublishTrial returns a message that the server drops: no stream has that name.
+func natsPublishTrial(topic string) *nats.Msg {
+	return &nats.Msg{Subject: topic, Header: nats.Header{jetstream.ExpectedStreamHeader: {"no.stream"}}}
+}
+
+// natsReadTrials returns the requests of a source in a form that the server drops: invalid,
+// or of no delivery.
+func natsReadTrials(stream, consumer string, delivery Delivery) []*nats.Msg {
+	next := &nats.Msg{Subject: natsNext + stream + "." + consumer, Data: []byte("{")}
+	if delivery == Event {
+		return []*nats.Msg{next}
+	}
+	return []*nats.Msg{next, {Subject: natsAck + stream + "." + consumer + ".1.0.0.0.0", Data: []byte(natsInProgress)}}
+}
+
+// permits tries rights, at start and in -check: without them functions run and every task is
+// redelivered, or a publish waits for its deadline.
+func (d *natsDriver) permits(ctx context.Context, trials ...*nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout) // the flush needs a deadline
 	defer cancel()
-	before := nc.LastError()
-	if err := nc.Publish(fmt.Sprintf("%s%s.%s.1.0.0.0.0", natsAck, stream, consumer), []byte("+WPI")); err != nil {
-		return err
-	}
-	if err := nc.FlushWithContext(ctx); err != nil {
-		return err
-	}
-	if err := nc.LastError(); err != nil && err != before && errors.Is(err, nats.ErrPermissionViolation) {
-		return natsDenied(err)
+	nc := d.conn().sub
+	for _, trial := range trials {
+		before := nc.LastError()
+		if err := nc.PublishMsg(trial); err != nil {
+			return err
+		}
+		if err := nc.FlushWithContext(ctx); err != nil {
+			return err
+		}
+		if err := nc.LastError(); err != before && natsDenies(err, trial.Subject) {
+			return natsDenied(err)
+		}
 	}
 	return nil
+}
+
+// natsDenies reports whether err is a denied publish to subject.
+func natsDenies(err error, subject string) bool {
+	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+subject+`"`)
 }

@@ -28,6 +28,7 @@ accounts {
     {user: nocreate, password: pw, permissions: {publish: {deny: "$JS.API.STREAM.CREATE.>"}}},
     {user: noconsumer, password: pw, permissions: {publish: {deny: ["$JS.API.CONSUMER.>"]}}},
     {user: noinbox, password: pw, permissions: {subscribe: {deny: "_INBOX.>"}}},
+    {user: nonext, password: pw, permissions: {publish: {deny: "$JS.API.CONSUMER.MSG.NEXT.>"}}},
     {user: noack, password: pw, permissions: {publish: {deny: "$JS.ACK.>"}}} ] }
 }
 `
@@ -49,6 +50,7 @@ func TestNATS_RefusalNamesFix(t *testing.T) {
 		{"nocreate", "pw", "needs to publish to $JS.API.>"},
 		{"noconsumer", "pw", "needs to publish to $JS.API.>"},
 		{"noinbox", "pw", "subscribe to _INBOX.>"},
+		{"nonext", "pw", "$JS.API.CONSUMER.MSG.NEXT"},
 		{"noack", "pw", "$JS.ACK.>"},
 		{"nopublish", "pw", "names with broker.topic_prefix"},
 	} {

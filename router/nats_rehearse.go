@@ -9,7 +9,23 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func (d *natsDriver) inspect(ctx context.Context, sub *subscription) (bool, error) {
+func (d *natsDriver) inspect(ctx context.Context, sub *subscription) (exists bool, err error) {
+	err = d.rights.ask(ctx, d.cfg, func(ctx context.Context) (err error) {
+		if exists, err = d.existing(ctx, sub); err != nil {
+			return err
+		}
+		consumer := "check"
+		if sub.delivery == Task {
+			consumer = d.consumerName(sub.topic, sub.group)
+		}
+		trials := natsReadTrials(d.streamName(sub.topic, sub.delivery), consumer, sub.delivery)
+		return d.permits(ctx, append(trials, natsPublishTrial(sub.topic))...)
+	})
+	return exists, err
+}
+
+// existing reports whether the server has the stream and the consumer of sub.
+func (d *natsDriver) existing(ctx context.Context, sub *subscription) (bool, error) {
 	js := d.conn().pubJS
 	name := d.streamName(sub.topic, sub.delivery)
 	stream, err := js.Stream(ctx, name)

@@ -79,15 +79,16 @@ func (d *natsDriver) open(ctx context.Context, sub *subscription) (source, error
 	var consumer jetstream.Consumer
 	err := d.rights.ask(ctx, d.cfg, func(ctx context.Context) (err error) {
 		if sub.delivery == Task {
-			if consumer, err = d.taskConsumer(ctx, sub.topic, sub.group); err == nil {
-				err = mayAck(ctx, d.conn().sub, s.stream, consumer.CachedInfo().Name)
-			}
+			consumer, err = d.taskConsumer(ctx, sub.topic, sub.group)
+		} else {
+			var start uint64
+			consumer, start, err = d.eventConsumer(ctx, sub)
+			s.lastStream = start - 1
+		}
+		if err != nil {
 			return err
 		}
-		var start uint64
-		consumer, start, err = d.eventConsumer(ctx, sub)
-		s.lastStream = start - 1
-		return err
+		return d.permits(ctx, natsReadTrials(s.stream, consumer.CachedInfo().Name, sub.delivery)...)
 	})
 	if err != nil {
 		return nil, err
@@ -465,7 +466,9 @@ func (s *natsSource) close(ctx context.Context, forget bool) error {
 		return err
 	}
 	defer s.drv.unlock()
-	err := s.drv.conn().subJS.DeleteConsumer(ctx, s.stream, s.name)
+	err := s.drv.rights.ask(ctx, s.drv.cfg, func(ctx context.Context) error {
+		return s.drv.conn().subJS.DeleteConsumer(ctx, s.stream, s.name)
+	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
