@@ -264,11 +264,13 @@ func TestEventsEnd(t *testing.T) {
 	t.Run("expired", func(t *testing.T) {
 		n := prepare(t, nil)
 		cookie := n.guest("alice")
-		n.auth.cookies["cookie-of-alice"] = auth.Session{Name: "alice", Expires: time.Now().Add(300 * time.Millisecond)}
 		n.run(t)
 		if err := n.Seed(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		n.auth.mu.Lock()
+		n.auth.cookies["cookie-of-alice"] = auth.Session{Name: "alice", Expires: time.Now().Add(3 * time.Second)}
+		n.auth.mu.Unlock()
 		if code, _ := n.listen(t, "", cookie).closed(); code != 4401 {
 			t.Errorf("closed with %d", code)
 		}

@@ -31,8 +31,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of these tests.
-const patience = 10 * time.Second
+// patience bounds every wait of these tests. A busy machine stays far below it.
+const patience = time.Minute
 
 // closeTimeout is how long the server lets a close frame wait for a peer that takes nothing.
 const closeTimeout = time.Second

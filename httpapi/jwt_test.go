@@ -170,7 +170,7 @@ func TestFreshProofMovesTheEndOfASession(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil)
 	cookie := n.guest("alice", "bob")
-	end := time.Now().Add(5 * time.Second)
+	end := time.Now().Add(10 * time.Second)
 	prove := func(cookie, user string, expires time.Time) {
 		n.auth.mu.Lock()
 		defer n.auth.mu.Unlock()
@@ -200,7 +200,7 @@ func TestFreshProofComesTooLate(t *testing.T) {
 	n := start(t, nil)
 	n.guest("alice")
 	n.auth.mu.Lock()
-	n.auth.cookies["cookie-of-alice"] = auth.Session{Name: "alice", Expires: time.Now().Add(2 * time.Second)}
+	n.auth.cookies["cookie-of-alice"] = auth.Session{Name: "alice", Expires: time.Now().Add(4 * time.Second)}
 	n.auth.cookies["fresh"] = auth.Session{Name: "alice", Expires: time.Now().Add(time.Hour)}
 	n.auth.mu.Unlock()
 	alice := n.dial(t, "alice", "Cookie: burrow_session=cookie-of-alice")
@@ -214,8 +214,8 @@ func TestFreshProofComesTooLate(t *testing.T) {
 
 func TestSessionEndsWithItsToken(t *testing.T) {
 	n := start(t, byToken(t))
-	// In whole seconds, cut off: it is good for 2 to 3 of them.
-	alice := n.dial(t, "alice", "Authorization: Bearer "+tokenOf(t, "alice", 3*time.Second))
+	// In whole seconds, cut off: it is good for 4 to 5 of them.
+	alice := n.dial(t, "alice", "Authorization: Bearer "+tokenOf(t, "alice", 5*time.Second))
 	if _, reason := alice.closed(4401); !strings.Contains(reason, "sign in again") {
 		t.Errorf("reason %q", reason)
 	}

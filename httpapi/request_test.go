@@ -287,7 +287,7 @@ func TestPostActivity(t *testing.T) {
 // write it any more.
 func TestSlowBodiesAreAnsweredInTime(t *testing.T) {
 	t.Parallel()
-	const bound, late = 9 * time.Second, 5 * time.Second
+	const bound, late = 12 * time.Second, 10 * time.Second
 	n := prepare(t, nil)
 	httpapi.SetPostTimeout(n.Server, bound)
 	n.run(t)
@@ -306,13 +306,14 @@ func TestSlowBodiesAreAnsweredInTime(t *testing.T) {
 	eventually(t, "it is being read", func() bool { return httpapi.Posting(n.Server, "alice") == 1 })
 	<-time.After(late) // What takes time is what is tested.
 	fmt.Fprint(conn, body)
-	_ = conn.SetReadDeadline(began.Add(3 * bound))
+	_ = conn.SetReadDeadline(began.Add(patience))
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	if took := time.Since(began); res.StatusCode != 503 || took > bound+late/2 {
+	// A bound that began after the body would end later than both together, on any machine.
+	if took := time.Since(began); res.StatusCode != 503 || took >= bound+late {
 		t.Errorf("%d after %s, want 503 after %s", res.StatusCode, took, bound)
 	}
 }

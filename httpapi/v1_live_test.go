@@ -78,7 +78,7 @@ func TestV1Renew(t *testing.T) {
 		t.Parallel()
 		n := start(t, nil)
 		n.auth.mode = auth.ModeJWT
-		end := time.Now().Add(5 * time.Second).Truncate(time.Millisecond)
+		end := time.Now().Add(10 * time.Second).Truncate(time.Millisecond)
 		prove := func(proof, user string, expires time.Time) {
 			n.auth.mu.Lock()
 			defer n.auth.mu.Unlock()

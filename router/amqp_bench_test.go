@@ -17,8 +17,6 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-const amqpTestWait = 20 * time.Second
-
 // amqpBench is a driver with a prefix of its own on the broker for tests, and a
 // connection past the driver to look and meddle. It takes note of what its
 // drivers make and deletes that when the test ends.
@@ -160,7 +158,7 @@ func (b *amqpBench) waiting(queue string) int {
 
 func (b *amqpBench) publish(topic string, delivery Delivery, ids ...string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), amqpTestWait)
+	ctx, cancel := context.WithTimeout(b.t.Context(), testWait)
 	defer cancel()
 	if err := b.drv.publish(ctx, topic, delivery, amqpMessages(ids...)); err != nil {
 		b.t.Fatal(err)
@@ -229,7 +227,7 @@ func (r *amqpReader) ids() []string {
 // wait returns when every id came at least once.
 func (r *amqpReader) wait(t *testing.T, want ...string) {
 	t.Helper()
-	timeout := time.After(amqpTestWait)
+	timeout := time.After(testWait)
 	for {
 		have := make(map[string]bool)
 		for _, id := range r.ids() {

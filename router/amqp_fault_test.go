@@ -62,7 +62,7 @@ func TestAMQPTwentyReconnectsWithPublishers(t *testing.T) {
 	select {
 	case confirmed := <-done:
 		r.wait(t, confirmed...)
-	case <-time.After(amqpTestWait):
+	case <-time.After(testWait):
 		t.Fatal("publishers hang")
 	}
 	if err := drv.ping(t.Context()); err != nil {
@@ -180,7 +180,7 @@ func TestAMQPPublishWhileAway(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("publish while away: %v, want %v", err, context.DeadlineExceeded)
 	}
-	if took := time.Since(start); took > 8*time.Second {
+	if took := time.Since(start); took > testWait/2 {
 		t.Errorf("publish took %s, its context 300ms", took)
 	}
 	if err := drv.ping(ctx); err == nil {
@@ -225,7 +225,7 @@ func TestAMQPStalledLinkBlocksNobody(t *testing.T) {
 	if err := spy.ping(ctx); err == nil {
 		t.Error("ping: want an error while nothing gets through")
 	}
-	if took := time.Since(start); took > 8*time.Second {
+	if took := time.Since(start); took > testWait/2 {
 		t.Errorf("publishers waited %s, their context 300ms", took)
 	}
 	if err := r.sub.Close(); err != nil {
@@ -234,7 +234,7 @@ func TestAMQPStalledLinkBlocksNobody(t *testing.T) {
 	if err := drv.close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 15*time.Second {
+	if took := time.Since(start); took > testWait {
 		t.Errorf("closing took %s", took)
 	}
 }
@@ -250,17 +250,15 @@ func TestAMQPRefusesWrongCredentialsAtOnce(t *testing.T) {
 	for name, address := range map[string]string{"user": user.String(), "vhost": vhost.String()} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t, "amqp")
-			cfg.AMQP.URL, cfg.ConnectTimeout = address, time.Minute
-			start := time.Now()
-			_, err := newAMQPDriver(t.Context(), cfg)
+			cfg.AMQP.URL, cfg.ConnectTimeout = address, time.Hour // a driver that tries again ends with the context
+			ctx, cancel := context.WithTimeout(t.Context(), testWait)
+			defer cancel()
+			_, err := newAMQPDriver(ctx, cfg)
 			if err == nil || !strings.Contains(err.Error(), "correct broker.amqp.url") {
 				t.Fatalf("got %v, want an error that names the setting", err)
 			}
 			if strings.Contains(err.Error(), "sesame") {
 				t.Errorf("the password is shown: %v", err)
-			}
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("took %s", took)
 			}
 		})
 	}

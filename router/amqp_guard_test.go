@@ -50,7 +50,7 @@ func TestAMQP_PolicyKeepsTasks(t *testing.T) {
 				var confirmed []string
 				refused := 0
 				for _, n := range numbers(0, 50) {
-					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), testWait)
 					err := edge.publish(ctx, topic, Task, []*message.Message{message.NewMessage("id-"+n, []byte(n))})
 					cancel()
 					switch {

@@ -155,7 +155,7 @@ func TestAMQPReadsWhatStrangersWrite(t *testing.T) {
 				b := newAMQPBench(t)
 				topic := b.topic("Strangers")
 				if delivery == Task { // through the queue of the unrouted, so that the mover reads it too
-					ctx, cancel := context.WithTimeout(t.Context(), amqpTestWait)
+					ctx, cancel := context.WithTimeout(t.Context(), testWait)
 					defer cancel()
 					conn, err := b.drv.writing.get(ctx)
 					if err != nil {
@@ -280,7 +280,7 @@ func TestAMQPWireIsWatermills(t *testing.T) {
 			if err := b.drv.publish(t.Context(), topic, delivery, []*message.Message{ours}); err != nil {
 				t.Fatal(err)
 			}
-			timeout := time.After(amqpTestWait)
+			timeout := time.After(testWait)
 			for {
 				select {
 				case got := <-msgs:

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -130,14 +129,6 @@ func (w *stopwatch) report(b *testing.B, suffix string) {
 	n := float64(w.turns * benchMessages)
 	b.ReportMetric(n/w.took.Seconds(), "msg/s"+suffix)
 	b.ReportMetric(float64(w.cpu.Microseconds())/n, "cpu-µs/msg"+suffix)
-}
-
-func processCPU() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // cannot happen for the process itself
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func benchTasks(n int) []proto.Message {

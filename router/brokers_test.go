@@ -72,7 +72,7 @@ type testPublisher struct {
 }
 
 func (p testPublisher) Publish(topic string, msgs ...*message.Message) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testWait)
 	defer cancel()
 	return p.drv.publish(ctx, topic, p.delivery, msgs)
 }

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"burrow/gen/chat"
 	"burrow/gen/tasks"
+	"burrow/internal/brokertest"
 )
 
 // faultRole makes the test binary one of the processes below, which tests kill; the
@@ -95,7 +95,7 @@ func spawnFault(t *testing.T, p faultProcess, told func(what, id string)) *fault
 	}
 	c := &faultChild{t: t, cmd: exec.Command(os.Args[0], "-test.run=^TestFaultProcess$"), exited: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), faultRole+"="+string(role))
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	brokertest.EndWithParent(c.cmd)
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func spawnFault(t *testing.T, p faultProcess, told func(what, id string)) *fault
 	case <-ready:
 	case <-c.exited:
 		t.Fatal("the process ended instead of starting")
-	case <-time.After(60 * time.Second):
+	case <-time.After(testWait):
 		t.Fatal("the process did not start")
 	}
 	return c
@@ -176,8 +176,7 @@ func workerKilled(t *testing.T, broker string, cfg Config, within time.Duration)
 	}
 	worker.kill()
 	killed := time.Now()
-	deadline := killed.Add(within)
-	for handled.len() < total && time.Now().Before(deadline.Add(10*time.Second)) {
+	for handled.len() < total && time.Since(killed) < within+faultSlack {
 		<-time.After(10 * time.Millisecond)
 	}
 	last = time.Now()
@@ -193,7 +192,7 @@ func workerKilled(t *testing.T, broker string, cfg Config, within time.Duration)
 	if res.lostTasks > 0 {
 		t.Errorf("%d of the %d tasks of the killed worker did not run elsewhere", res.lostTasks, total)
 	}
-	if res.well > within {
+	if res.well > within+faultSlack {
 		t.Errorf("the last task of the killed worker ran after %s, want %s", res.well, within)
 	}
 	return res
@@ -230,7 +229,7 @@ func embeddedFaults(t *testing.T, results *faultResults) {
 			}
 			return n
 		}
-		for missing() > 0 && time.Since(killed) < within+10*time.Second {
+		for missing() > 0 && time.Since(killed) < within+faultSlack {
 			<-time.After(10 * time.Millisecond)
 		}
 		res := faultResult{broker: "nats, embedded", fault: "process killed twice", tasks: confirmed.len(), lostTasks: missing(), well: time.Since(killed)}
@@ -242,7 +241,7 @@ func embeddedFaults(t *testing.T, results *faultResults) {
 		if res.lostTasks > 0 {
 			t.Errorf("%d of %d confirmed tasks are lost", res.lostTasks, res.tasks)
 		}
-		if res.well > within {
+		if res.well > within+faultSlack {
 			t.Errorf("all tasks are handled after %s, want %s", res.well, within)
 		}
 		results.add(t, res)

@@ -125,7 +125,7 @@ func TestReadersOfADeletedExchangeAreTold(t *testing.T) {
 			cfg.AMQP.URL = testURL(t, "BURROW_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
 			cleanAMQP(t, cfg)
 			topic := Topic(cfg.TopicPrefix, &chat.ChatMessage{})
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), testWait)
 			defer cancel()
 			publisher := openTestDriver(t, cfg).(*amqpDriver)
 			publish := func() {

@@ -31,7 +31,7 @@ func collect(t *testing.T, ch <-chan *message.Message, want []string) {
 	for _, w := range want {
 		missing[w] = true
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(testWait)
 	for len(missing) > 0 {
 		select {
 		case msg := <-ch:
@@ -49,7 +49,7 @@ func collect(t *testing.T, ch <-chan *message.Message, want []string) {
 // read calls next until it has n messages.
 func read(t *testing.T, src source, n int) []*delivered {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testWait)
 	defer cancel()
 	var ds []*delivered
 	for len(ds) < n {

@@ -57,6 +57,7 @@ func (d *natsDriver) options() []nats.Option {
 func (d *natsDriver) connect(ctx context.Context) (*natsConns, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
 	defer cancel()
+	var cause error // of the last attempt not cut short by the timeout
 	for {
 		conns, err := d.tryConnect(ctx)
 		if err == nil {
@@ -69,9 +70,12 @@ func (d *natsDriver) connect(ctx context.Context) (*natsConns, error) {
 		if errors.Is(err, errNATSConfig) || errors.Is(err, nats.ErrPermissionViolation) {
 			return nil, fmt.Errorf("router: nats at %s: %w", host, err)
 		}
-		d.log.Warn("waiting for nats at "+host, "error", err, "fix", natsLoginFix(err))
+		if cause == nil || ctx.Err() == nil {
+			cause = err
+		}
+		d.log.Warn("waiting for nats at "+host, "error", cause, "fix", natsLoginFix(cause))
 		if !sleep(ctx, jitter(time.Second)) {
-			return nil, fmt.Errorf("router: nats at %s did not answer within broker.connect_timeout (%s): %w; %s", host, d.cfg.ConnectTimeout, err, natsLoginFix(err))
+			return nil, fmt.Errorf("router: nats at %s did not answer within broker.connect_timeout (%s): %w; %s", host, d.cfg.ConnectTimeout, cause, natsLoginFix(cause))
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestEveryPublishOnNATSHasOneAnswer(t *testing.T) {
 	t.Parallel()
 	d := openTestDriver(t, testConfig(t, "nats")).(*natsDriver)
 	c := d.conn().confirms
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testWait)
 	defer cancel()
 	const subject = "nobody.answers"
 	var asked []*nats.Msg

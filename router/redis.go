@@ -109,17 +109,21 @@ func newRedisDriver(ctx context.Context, cfg Config) (driver, error) {
 func (d *redisDriver) connect(ctx context.Context, addr string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	var cause error // of the last attempt not cut short by the timeout
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := d.ping(ctx)
 		if err == nil {
 			return nil
 		}
+		if cause == nil || ctx.Err() == nil {
+			cause = err
+		}
 		if d.refuses(err) {
 			return fmt.Errorf("router: redis at %s refuses: %w; %s", addr, err, redisFix(err))
 		}
-		d.log.Warn("waiting for redis at "+addr, "error", err, "fix", redisFix(err))
+		d.log.Warn("waiting for redis at "+addr, "error", cause, "fix", redisFix(cause))
 		if !sleep(ctx, min(jitter(wait), 2*time.Second)) {
-			return fmt.Errorf("router: redis at %s did not answer within broker.connect_timeout (%s): %w; %s", addr, timeout, err, redisFix(err))
+			return fmt.Errorf("router: redis at %s did not answer within broker.connect_timeout (%s): %w; %s", addr, timeout, cause, redisFix(cause))
 		}
 	}
 }

@@ -49,16 +49,17 @@ func TestRedis_RefusalNamesFix(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := testConfig(t, "redis")
-			cfg.Redis.URL, cfg.ConnectTimeout = test.url, 500*time.Millisecond
-			begun := time.Now()
-			drv, err := newRedisDriver(t.Context(), cfg)
+			cfg.Redis.URL, cfg.ConnectTimeout = test.url, 3*time.Second
+			ctx, cancel := context.WithTimeout(t.Context(), testWait)
+			defer cancel()
+			drv, err := newRedisDriver(ctx, cfg)
 			if err == nil {
 				defer func() { _ = drv.close() }()
 				topic := test.topic
 				if topic == "" {
 					topic = cfg.TopicPrefix + ".tasks.Work"
 				}
-				err = insist(t.Context(), drv, time.Minute, cfg.Log, func(ctx context.Context) error {
+				err = insist(ctx, drv, time.Hour, cfg.Log, func(ctx context.Context) error { // a retry ends with the context
 					return drv.declare(ctx, topic, Task, "work")
 				})
 			}
@@ -67,9 +68,6 @@ func TestRedis_RefusalNamesFix(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), "sesame") {
 				t.Errorf("the password is shown: %v", err)
-			}
-			if took := time.Since(begun); took > 30*time.Second {
-				t.Errorf("refused after %s", took)
 			}
 		})
 	}

@@ -60,6 +60,14 @@ func openRedis(t *testing.T, cfg Config) *redisDriver {
 	return openTestDriver(t, cfg).(*redisDriver)
 }
 
+// openPatientRedis never takes tasks of a silent worker over: only released ones come to another worker.
+func openPatientRedis(t *testing.T, cfg Config) *redisDriver {
+	t.Helper()
+	drv := openRedis(t, cfg)
+	drv.limits.ackWait = redisReleasedIdle - time.Minute
+	return drv
+}
+
 // subscribeRedis reads topic through the delivery core until the test ends.
 func subscribeRedis(t *testing.T, drv driver, delivery Delivery, group, topic string) (*subscriber, <-chan *message.Message) {
 	t.Helper()
@@ -151,7 +159,7 @@ func TestRedisTasksSentToADeadLinkComeAtOnceAfterAReopen(t *testing.T) {
 	t.Parallel()
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
-	drv := openRedis(t, cfg)
+	drv := openPatientRedis(t, cfg)
 	sub := &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"}
 	src := openSource(t, drv, sub)
 	publishTo(t, drv, Task, topic, numbers(0, 9)...)
@@ -160,13 +168,12 @@ func TestRedisTasksSentToADeadLinkComeAtOnceAfterAReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := openSource(t, drv, sub)
-	start := time.Now()
 	var got []string
 	for len(got) < 9 {
 		got = append(got, payloads(read(t, again, 1))...)
 	}
-	if !slices.Equal(got, numbers(0, 9)) || time.Since(start) > ackWait/3 {
-		t.Errorf("got %q after %s", got, time.Since(start))
+	if !slices.Equal(got, numbers(0, 9)) {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -283,7 +290,7 @@ func TestRedisPoison(t *testing.T) {
 					t.Errorf("%s: got %q with id %q and reason %q", delivery, msg.Payload, msg.UUID, reason)
 				}
 				msg.Ack()
-			case <-time.After(10 * time.Second):
+			case <-time.After(testWait):
 				t.Fatal("nothing came")
 			}
 		}
@@ -298,11 +305,11 @@ func TestRedisReleasedTasksGoToAnotherWorkerSoon(t *testing.T) {
 	t.Parallel()
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
-	drv := openRedis(t, cfg)
+	drv := openPatientRedis(t, cfg)
 	first := openSource(t, drv, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	publishTo(t, drv, Task, topic, numbers(0, 10)...)
 	held := read(t, first, 10)
-	other := openSource(t, openRedis(t, cfg), &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
+	other := openSource(t, openPatientRedis(t, cfg), &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	if ds, err := other.next(t.Context(), 64); err != nil || len(ds) > 0 {
 		t.Fatalf("got %q (%v) of what the other one holds", payloads(ds), err)
 	}
@@ -312,14 +319,13 @@ func TestRedisReleasedTasksGoToAnotherWorkerSoon(t *testing.T) {
 	if err := first.release(t.Context(), held[2:]); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	if err := first.close(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	got := payloads(read(t, other, 8))
 	slices.Sort(got)
-	if took := time.Since(start); took > ackWait/3 || !slices.Equal(got, numbers(2, 10)) {
-		t.Errorf("got %q after %s", got, took)
+	if !slices.Equal(got, numbers(2, 10)) {
+		t.Errorf("got %q", got)
 	}
 	consumers, err := drv.rdb.XInfoConsumers(t.Context(), topic, "archive").Result()
 	if err != nil {
@@ -336,7 +342,7 @@ func TestRedisClosingWorkerHandsOver(t *testing.T) {
 	t.Parallel()
 	cfg := redisConfig(t)
 	topic := cfg.TopicPrefix + ".tasks"
-	drv := openRedis(t, cfg)
+	drv := openPatientRedis(t, cfg)
 	first, ch := subscribeRedis(t, drv, Task, "archive", topic)
 	publishTo(t, drv, Task, topic, numbers(0, 40)...)
 	running := <-ch // the other 39 are read ahead
@@ -346,14 +352,10 @@ func TestRedisClosingWorkerHandsOver(t *testing.T) {
 		_ = first.Close()
 	}()
 	running.Ack()
-	start := time.Now()
 	<-closed
-	_, other := subscribeRedis(t, openRedis(t, cfg), Task, "archive", topic)
+	_, other := subscribeRedis(t, openPatientRedis(t, cfg), Task, "archive", topic)
 	rest := slices.DeleteFunc(numbers(0, 40), func(p string) bool { return p == string(running.Payload) })
 	collect(t, other, rest)
-	if took := time.Since(start); took > ackWait/3 {
-		t.Errorf("took %s", took)
-	}
 }
 
 func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
@@ -368,10 +370,10 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	heir := openRedis(t, cfg)
-	heir.limits.ackWait = 1500 * time.Millisecond
+	heir.limits.ackWait = 6 * time.Second // a busy machine may be late by seconds with a sign of life
 	src := openSource(t, heir, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	// As long as the holder gives signs of life, nothing moves.
-	for range 3 {
+	for begun := time.Now(); time.Since(begun) < 8*time.Second; {
 		if err := dead.extend(t.Context(), held); err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +401,7 @@ func TestRedisWireFormat(t *testing.T) {
 			if got.UUID != sent.UUID || !bytes.Equal(got.Payload, sent.Payload) || got.Metadata.Get(metaKey) != "room" {
 				t.Errorf("got %v, want %v", got, sent)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(testWait):
 			t.Fatal("nothing came")
 		}
 	}
@@ -444,14 +446,21 @@ func TestRedisCloseLeavesNoGoroutine(t *testing.T) {
 	}
 	for _, delivery := range []Delivery{Task, Event} {
 		topic := cfg.TopicPrefix + "." + delivery.String()
-		s, ch := subscribeRedis(t, drv, delivery, "archive", topic)
-		publishTo(t, drv, delivery, topic, numbers(0, 20)...)
-		collect(t, ch, numbers(0, 20))
-		start := time.Now()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
+		var took time.Duration
+		for round := range 5 { // one of them is quick, also on a busy machine
+			s, ch := subscribeRedis(t, drv, delivery, "archive", topic)
+			sent := numbers(20*round, 20*round+20)
+			publishTo(t, drv, delivery, topic, sent...)
+			collect(t, ch, sent)
+			start := time.Now()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if took = time.Since(start); took < redisBlock/2 {
+				break
+			}
 		}
-		if took := time.Since(start); took > redisBlock/2 {
+		if took >= redisBlock/2 {
 			t.Errorf("closing took %s: it waited for a blocked read", took)
 		}
 	}

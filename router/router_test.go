@@ -82,7 +82,7 @@ func (in *installation) node(handle func(r *Router) error, functions ...string) 
 	done := make(chan error, 1)
 	go func() { done <- r.Run(context.Background()) }()
 	in.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testWait)
 		defer cancel()
 		if err := r.Shutdown(ctx); err != nil {
 			in.t.Error(err)
@@ -96,8 +96,8 @@ func (in *installation) node(handle func(r *Router) error, functions ...string) 
 	case err := <-done:
 		done <- err
 		in.t.Fatal(err)
-	case <-time.After(30 * time.Second):
-		in.t.Fatal("the functions did not start within 30 s")
+	case <-time.After(testWait):
+		in.t.Fatal("the functions did not start")
 	}
 	return r
 }
@@ -110,12 +110,15 @@ func (in *installation) publish(r *Router, msgs ...proto.Message) {
 }
 
 // waitFor polls, for what no channel tells.
+// testWait bounds every wait of these tests. A busy machine stays far below it.
+const testWait = 90 * time.Second
+
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(testWait)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 45 s for %s", what)
+			t.Fatalf("waited %s for %s", testWait, what)
 		}
 		timer := time.NewTimer(5 * time.Millisecond)
 		<-timer.C

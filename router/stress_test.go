@@ -85,14 +85,14 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(testWait):
 			t.Error("Run did not end after Shutdown")
 		}
 	}
 
 	last, ended := start(true) // declares the group; the rest is for the others
 	<-last.Running()
-	stop(last, ended, 20*time.Second)
+	stop(last, ended, testWait)
 	var places, publishing sync.WaitGroup
 	published := make(chan struct{})
 	for range 2 {
@@ -105,12 +105,12 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 				}
 				r, ended := start(false)
 				<-time.After(rand.N(60 * time.Millisecond))
-				stop(r, ended, []time.Duration{20 * time.Second, time.Millisecond}[rand.IntN(2)])
+				stop(r, ended, []time.Duration{testWait, time.Millisecond}[rand.IntN(2)])
 			}
 		})
 	}
 	publisher, err := New(t.Context(), Config{Driver: "gochannel", TopicPrefix: "stress", Memory: memory, Route: testRoute,
-		PublishTimeout: 20 * time.Second, MaxMessageBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
+		PublishTimeout: testWait, MaxMessageBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	places.Wait()
 	last, ended = start(true)
 	waitFor(t, "all are done", func() bool { mu.Lock(); defer mu.Unlock(); return len(done) == all })
-	stop(last, ended, 20*time.Second)
+	stop(last, ended, testWait)
 	if err := publisher.Close(); err != nil {
 		t.Error(err)
 	}

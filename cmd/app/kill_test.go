@@ -50,9 +50,9 @@ func TestKilledNode(t *testing.T) {
 			w.until(patience, "the users of the killed node are gone", func() bool { return slices.Equal(w.names(), rest) })
 			took := time.Since(killed)
 			busy := late.stop()
-			t.Logf("gone after %.2f s, with a lease of %s; timers were up to %s late", took.Seconds(), lease, busy)
-			if took > lease+time.Second+busy {
-				t.Errorf("they were gone %s after the kill, later than the lease (%s) and a second", took, lease)
+			t.Logf("gone after %.2f s, with a lease of %s; timers were %s late together", took.Seconds(), lease, busy)
+			if took > 2*lease+busy { // A second late on an idle machine, and no second lease on any.
+				t.Errorf("they were gone %s after the kill, later than a second lease of %s", took, lease)
 			}
 			came, left := w.changes()
 			if len(came) > 0 || !slices.Equal(slices.Sorted(slices.Values(left)), slices.Sorted(slices.Values(theirs))) {
@@ -232,34 +232,34 @@ func (w *watcher) until(within time.Duration, what string, ok func() bool) {
 	eventually(w.t, within, what, ok)
 }
 
-// lateness measures how late timers are, on a machine that has other things to do.
+// lateness sums up how late timers are, on a machine that has other things to do.
 type lateness struct {
 	quit chan struct{}
-	most chan time.Duration
+	sum  chan time.Duration
 }
 
 func newLateness() *lateness {
 	l := &lateness{make(chan struct{}), make(chan time.Duration, 1)}
 	go func() {
 		const step = 20 * time.Millisecond
-		var most time.Duration
+		var sum time.Duration
 		for last := time.Now(); ; {
 			select {
 			case <-l.quit:
-				l.most <- most
+				l.sum <- sum
 				return
 			case <-time.After(step):
 			}
 			now := time.Now()
-			most = max(most, now.Sub(last)-step)
+			sum += now.Sub(last) - step
 			last = now
 		}
 	}()
 	return l
 }
 
-// stop returns how late they were at most.
+// stop returns how late they were together.
 func (l *lateness) stop() time.Duration {
 	close(l.quit)
-	return <-l.most
+	return <-l.sum
 }

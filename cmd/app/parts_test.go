@@ -155,7 +155,7 @@ func TestParts_IgnoreTheStop(t *testing.T) {
 						}
 						return p
 					}
-				}, "BURROW_SHUTDOWN_TIMEOUT=1s")
+				}, "BURROW_SHUTDOWN_TIMEOUT=3s")
 				p.isReady(told)
 				p.cancel()
 				if code := p.wait(); code != exitFailed {

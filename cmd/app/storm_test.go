@@ -42,6 +42,7 @@ func storm(t *testing.T, b *broker) {
 		addrs[i] = n.addr
 	}
 	people := make([]*loyal, stormCrowd)
+	first := time.Now()
 	var running, joining sync.WaitGroup
 	stop := make(chan struct{})
 	for i := range people {
@@ -56,6 +57,7 @@ func storm(t *testing.T, b *broker) {
 			joining.Wait() // The storm is to come later.
 		}
 	}
+	joined := time.Since(first)
 	quit := sync.OnceFunc(func() { close(stop); running.Wait() })
 	t.Cleanup(quit)
 
@@ -121,8 +123,8 @@ func storm(t *testing.T, b *broker) {
 	}
 	t.Logf("%d of %d were sent away; the node stopped within %.1f s and was up after %.1f s; all were back after %.1f s, at most %d in one second, where at most %d were told to; %d recovered, %d had to ask for the history; %d acknowledged, %.1f messages came to each a second time",
 		left, len(people), down.Seconds(), up.Seconds(), back.Seconds(), busiest(visits), busiest(told), recovered, asked, len(acked), float64(again)/float64(len(people)))
-	if back-up > stormBack {
-		t.Errorf("it took %s until everybody was back, more than %s", back-up, stormBack)
+	if most := stormBack + joined; back-up > most { // A busy machine takes long for the first time too.
+		t.Errorf("it took %s until everybody was back, more than %s", back-up, most)
 	}
 	if len(visits) < left {
 		t.Errorf("%d came back of %d", len(visits), left)

@@ -52,9 +52,12 @@ type Server struct {
 
 // Start starts a broker and returns when it answers. It ends with the test. args
 // are added to the command line of Redis and NATS. Without the program the test is
-// skipped, or fails where BURROW_TEST_REQUIRE is set.
+// skipped, or fails where BURROW_TEST_REQUIRE is set. So it is on other systems than Linux.
 func Start(t testing.TB, kind Kind, args ...string) *Server {
 	t.Helper()
+	if !supported {
+		skip(t, "brokers of a test's own need Linux")
+	}
 	s := &Server{t: t, kind: kind, port: freePort(t), dir: tempDir(t)}
 	switch kind {
 	case Redis:
@@ -161,9 +164,16 @@ func (s *Server) RestartEmpty() {
 // returns when every thread has stopped.
 func (s *Server) Pause() {
 	s.t.Helper()
-	s.signal(syscall.SIGSTOP)
+	s.signal(sigStop)
 	deadline := time.Now().Add(patience)
-	for !s.stopped() {
+	for {
+		stopped, err := processStopped(s.running.pid)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if stopped {
+			return
+		}
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s does not stop", s.kind)
 		}
@@ -171,28 +181,10 @@ func (s *Server) Pause() {
 	}
 }
 
-func (s *Server) stopped() bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.running.pid))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, thread := range threads {
-		stat, err := os.ReadFile(thread)
-		if err != nil {
-			continue // it has ended
-		}
-		// The name, in parentheses, may hold anything; the state is behind it.
-		if _, state, ok := bytes.Cut(stat, []byte(") ")); ok && state[0] != 'T' {
-			return false
-		}
-	}
-	return true
-}
-
 // Resume lets it go on.
 func (s *Server) Resume() {
 	s.t.Helper()
-	s.signal(syscall.SIGCONT)
+	s.signal(sigCont)
 }
 
 // Reload replaces the configuration of a NATS server, but for its address and its
@@ -202,7 +194,7 @@ func (s *Server) Reload(config string) {
 	const loaded = "Reloaded server configuration"
 	before := strings.Count(s.Output(), loaded)
 	s.configure(config)
-	s.signal(syscall.SIGHUP)
+	s.signal(sigHup)
 	for deadline := time.Now().Add(patience); strings.Count(s.Output(), loaded) <= before; {
 		if time.Now().After(deadline) {
 			s.t.Fatal("nats has not loaded its configuration")
@@ -221,7 +213,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	if s.running == nil {
 		s.t.Fatalf("%s does not run", s.kind)
 	}
-	if err := syscall.Kill(-s.running.pid, sig); err != nil {
+	if err := signalGroup(s.running.pid, sig); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -369,7 +361,7 @@ func spawn(cmd *exec.Cmd, out io.Writer) (*process, error) {
 	cmd.Stdout, cmd.Stderr = out, out
 	// A grandchild that kept the output open would keep Wait.
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	EndWithParent(cmd)
 	started := make(chan error)
 	go func() {
 		// The signal comes when the thread ends that has started the process.
@@ -393,7 +385,7 @@ func spawn(cmd *exec.Cmd, out io.Writer) (*process, error) {
 
 // kill ends the process and what it has started.
 func (p *process) kill() {
-	err := syscall.Kill(-p.pid, syscall.SIGKILL)
+	err := signalGroup(p.pid, sigKill)
 	if err != nil && !errors.Is(err, syscall.ESRCH) {
 		panic(err) // it is our own child
 	}
@@ -432,11 +424,17 @@ func find(t testing.TB, name string) string {
 			return path
 		}
 	}
-	if os.Getenv("BURROW_TEST_REQUIRE") != "" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
+	skip(t, name+" is not installed")
 	return ""
+}
+
+// skip skips the test, or fails it where BURROW_TEST_REQUIRE is set.
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("BURROW_TEST_REQUIRE") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 // tempDir is t.TempDir, but does not mind a process that was killed while it wrote.

@@ -75,7 +75,7 @@ func TestABrokerEndsWithAKilledTestBinary(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); s.answers() == nil; {
+	for deadline := time.Now().Add(patience); s.answers() == nil; {
 		if time.Now().After(deadline) {
 			t.Fatal("the broker outlives the test binary")
 		}
@@ -111,7 +111,7 @@ func TestALinkCanBeCutAndStalled(t *testing.T) {
 	works := func() net.Conn {
 		t.Helper()
 		conn := dial()
-		if got, err := ping(conn, 5*time.Second); got != "+PONG\r\n" {
+		if got, err := ping(conn, patience); got != "+PONG\r\n" {
 			t.Fatalf("got %q, %v", got, err)
 		}
 		return conn
@@ -119,7 +119,7 @@ func TestALinkCanBeCutAndStalled(t *testing.T) {
 
 	conn := works()
 	link.Cut()
-	if got, err := ping(conn, 5*time.Second); err == nil {
+	if got, err := ping(conn, patience); err == nil {
 		t.Errorf("a cut connection: got %q, %v", got, err)
 	}
 	if conn, err := net.Dial("tcp", address); err == nil {

@@ -90,7 +90,20 @@ var foreign = []Promise{
 }
 
 // slack is what a loaded machine may add to a bound.
-const slack = 10 * time.Second
+const slack = time.Minute
+
+// quickly runs round until it takes at most 5 s: a disturbance of one round is not the router's if another goes well.
+func quickly(in *installation, what string, round func() time.Duration) {
+	in.t.Helper()
+	const rounds, most = 4, 5 * time.Second
+	best := patience
+	for range rounds {
+		if best = min(best, round()); best <= most {
+			return
+		}
+	}
+	in.t.Errorf("%s after %s in the best of %d rounds, want %s", what, best, rounds, most)
+}
 
 var stops = []Promise{
 	{Name: "tasks of a process that is killed come again within the stated time", long: true, needs: []string{Durable, Processes}, run: func(in *installation) {
@@ -227,58 +240,62 @@ var stops = []Promise{
 		got.eachOnce(in, 200)
 	}},
 	{Name: "what a stopping node has not begun goes to another one within 5 s", needs: []string{SeveralNodes}, run: func(in *installation) {
-		var got tally
-		running, release := make(chan struct{}), make(chan struct{})
-		first := in.node(on("work", func(_ context.Context, m *spec.Job) error {
-			close(running) // once: the others must not run here
-			<-release
-			got.add(m.GetText())
-			return nil
-		}), settings(router.FunctionConfig{Concurrency: 1}))
-		first.publish(jobsOf(40)...)
-		in.receive("the first", running)
-		in.node(noting[*spec.Job](&got, "work", ""))
-		stopped := make(chan struct{})
-		begun := time.Now()
-		go func() {
-			defer close(stopped)
-			first.stop()
-		}()
-		in.await("the node to stop", func() bool { return first.Check(in.t.Context()) != nil })
-		got.awaitAll(in, 39) // while the one that runs still does
-		if took := time.Since(begun); took > 5*time.Second+slack {
-			in.t.Errorf("the rest came after %s", took)
-		}
-		close(release)
-		<-stopped
-		got.eachOnce(in, 40)
+		quickly(in, "the rest came", func() time.Duration {
+			var got tally
+			running, release := make(chan struct{}), make(chan struct{})
+			first := in.node(on("work", func(_ context.Context, m *spec.Job) error {
+				close(running) // once: the others must not run here
+				<-release
+				got.add(m.GetText())
+				return nil
+			}), settings(router.FunctionConfig{Concurrency: 1}))
+			first.publish(jobsOf(40)...)
+			in.receive("the first", running)
+			other := in.node(noting[*spec.Job](&got, "work", ""))
+			stopped := make(chan struct{})
+			begun := time.Now()
+			go func() {
+				defer close(stopped)
+				first.stop()
+			}()
+			in.await("the node to stop", func() bool { return first.Check(in.t.Context()) != nil })
+			got.awaitAll(in, 39) // while the one that runs still does
+			took := time.Since(begun)
+			close(release)
+			<-stopped
+			got.eachOnce(in, 40)
+			other.stop()
+			return took
+		})
 	}},
 	{Name: "what a stopped node had not begun comes to the next one within 5 s", run: func(in *installation) {
-		var got tally
-		running, release := make(chan struct{}), make(chan struct{})
-		first := in.node(on("work", func(_ context.Context, m *spec.Job) error {
-			close(running) // once: the others must not run here
-			<-release
-			got.add(m.GetText())
-			return nil
-		}), settings(router.FunctionConfig{Concurrency: 1}))
-		first.publish(jobsOf(40)...)
-		in.receive("the first", running)
-		stopped := make(chan struct{})
-		go func() {
-			defer close(stopped)
-			first.stop()
-		}()
-		in.await("the node to stop", func() bool { return first.Check(in.t.Context()) != nil })
-		close(release)
-		<-stopped
-		in.node(noting[*spec.Job](&got, "work", ""))
-		begun := time.Now()
-		got.awaitAll(in, 40)
-		if took := time.Since(begun); took > 5*time.Second+slack {
-			in.t.Errorf("the rest came after %s", took)
-		}
-		got.eachOnce(in, 40)
+		quickly(in, "the rest came", func() time.Duration {
+			var got tally
+			running, release := make(chan struct{}), make(chan struct{})
+			first := in.node(on("work", func(_ context.Context, m *spec.Job) error {
+				close(running) // once: the others must not run here
+				<-release
+				got.add(m.GetText())
+				return nil
+			}), settings(router.FunctionConfig{Concurrency: 1}))
+			first.publish(jobsOf(40)...)
+			in.receive("the first", running)
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				first.stop()
+			}()
+			in.await("the node to stop", func() bool { return first.Check(in.t.Context()) != nil })
+			close(release)
+			<-stopped
+			next := in.node(noting[*spec.Job](&got, "work", ""))
+			begun := time.Now()
+			got.awaitAll(in, 40)
+			took := time.Since(begun)
+			got.eachOnce(in, 40)
+			next.stop()
+			return took
+		})
 	}},
 	{Name: "a stop that cannot wait ends the contexts, and the message comes again", run: func(in *installation) {
 		var got tally
@@ -301,21 +318,23 @@ var stops = []Promise{
 		in.noLetter()
 	}},
 	{Name: "a message that waits for another attempt does not hold up a stop, and is tried elsewhere", run: func(in *installation) {
-		var got tally
-		failed := make(chan struct{}, 1000)
-		first := in.node(on("work", func(context.Context, *spec.Job) error {
-			failed <- struct{}{}
-			return errTest
-		}), settings(router.FunctionConfig{Backoff: 20 * time.Second}))
-		first.publish(job("fails"))
-		in.receive("a failure", failed)
-		begun := time.Now()
-		first.stop()
-		if took := time.Since(begun); took > 5*time.Second+slack {
-			in.t.Errorf("the stop took %s", took)
-		}
-		in.node(noting[*spec.Job](&got, "work", ""))
-		got.eachOnce(in, 1)
+		quickly(in, "the node stopped", func() time.Duration {
+			var got tally
+			failed := make(chan struct{}, 1000)
+			first := in.node(on("work", func(context.Context, *spec.Job) error {
+				failed <- struct{}{}
+				return errTest
+			}), settings(router.FunctionConfig{Backoff: 20 * time.Second}))
+			first.publish(job("fails"))
+			in.receive("a failure", failed)
+			begun := time.Now()
+			first.stop()
+			took := time.Since(begun)
+			next := in.node(noting[*spec.Job](&got, "work", ""))
+			got.eachOnce(in, 1)
+			next.stop()
+			return took
+		})
 	}},
 	{Name: "an orderly stop leaves nothing of the node on the broker", needs: []string{Outside}, run: func(in *installation) {
 		var got tally

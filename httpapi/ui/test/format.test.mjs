@@ -34,10 +34,10 @@ test('a mention is the whole name, in any case, whatever signs are in it', () =>
 test('hostile texts take no time and lose nothing', () => {
   const hard = ['`'.repeat(4096), '@'.repeat(4096), '@a'.repeat(2000), '``` '.repeat(1000), 'http://'.repeat(580), '(@'.repeat(2000), '@a.'.repeat(1300), '@a-'.repeat(1300)];
   for (const text of hard) {
-    const from = performance.now();
+    const from = process.cpuUsage(); // Of this process: others on the machine do not count.
     const joined = format(text, 'a').map((p) => p.text).join('');
     mentions(text, 'a');
-    assert.ok(performance.now() - from < 500, text.slice(0, 8));
+    assert.ok(process.cpuUsage(from).user < 500_000, text.slice(0, 8));
     assert.equal(joined.replaceAll('`', ''), text.replaceAll('`', ''));
   }
 });
