@@ -70,7 +70,7 @@ func TestEmbeddedNATS_DiskFull(t *testing.T) {
 	}
 	count := func() (int, int) { mu.Lock(); defer mu.Unlock(); return len(confirmed), refused }
 	healthy := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), testWait)
 		defer cancel()
 		return drv.ping(ctx)
 	}
@@ -125,7 +125,7 @@ func TestEmbeddedNATS_DiskFullKeepsWaitingTasks(t *testing.T) {
 	var confirmed []string
 	publish := func() error {
 		payload := watermill.NewUUID() + strings.Repeat("x", 3000)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		err := drv.publish(ctx, topic, Task, []*message.Message{message.NewMessage(watermill.NewUUID(), []byte(payload))})
 		if err == nil {

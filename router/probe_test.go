@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -16,7 +15,7 @@ import (
 
 func probeWithin(t *testing.T, drv driver) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testWait/3)
 	defer cancel()
 	return drv.probe(ctx)
 }

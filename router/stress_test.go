@@ -139,7 +139,7 @@ func TestRandomFailuresAndStopsLoseNothing(t *testing.T) {
 	watermill := goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/message.(*Router).watchAllHandlersStopped.func1")
 	// A function that was abandoned takes a moment to notice.
 	left := goleak.Find(begun, watermill)
-	for deadline := time.Now().Add(45 * time.Second); left != nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testWait); left != nil && time.Now().Before(deadline); {
 		left = goleak.Find(begun, watermill)
 	}
 	if left != nil {

@@ -20,17 +20,17 @@ import (
 
 func health(t *testing.T, s *store.Store) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	return s.Ping(ctx)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 45 s for %s", what)
+			t.Fatalf("waited 90 s for %s", what)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
@@ -46,7 +46,7 @@ func TestStore_DiskFull(t *testing.T) {
 	s := open(t, store.Config{DataDir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	stored := map[string]bool{}
 	write := func(msg store.Message) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		err := s.Append(ctx, msg)
 		if err == nil {

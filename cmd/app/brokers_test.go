@@ -76,7 +76,7 @@ func (b *broker) clean(t testing.TB, address, prefix string) {
 	if b.wipe == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := b.wipe(ctx, address, prefix); err != nil {
 		t.Errorf("clean %s after the test: %v", b, err)
