@@ -53,7 +53,8 @@ type commandLine struct {
 // execute parses args and runs one command. Unknown words exit with 2, before anything starts.
 func (c *commandLine) execute(ctx context.Context, args []string) int {
 	root := c.root()
-	root.SetArgs(normalise(root, args))
+	// Never nil: cobra would read os.Args, those of a test included.
+	root.SetArgs(append([]string{}, normalise(root, args)...))
 	if cmd, err := root.ExecuteContextC(ctx); err != nil {
 		fmt.Fprintf(c.stderr, "%s: %s (%s -h shows the usage)\n", cmd.CommandPath(), err, cmd.CommandPath())
 		return exitUsage
