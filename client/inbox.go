@@ -45,7 +45,11 @@ type catchUp struct {
 }
 
 func newInbox(cfg Config) inbox {
-	return inbox{max: cfg.Queue, since: cfg.Since, seen: newIDSet(remembered), wake: make(chan struct{}, 1)}
+	b := inbox{max: cfg.Queue, since: cfg.Since, seen: newIDSet(remembered), wake: make(chan struct{}, 1)}
+	if id, err := uuid.Parse(cfg.Since); err == nil {
+		b.seen.add(id) // handled already; a server may deliver it again
+	}
+	return b
 }
 
 func (b *inbox) signal() {

@@ -80,7 +80,9 @@ func TestResumeGoesOnLive(t *testing.T) {
 	ack, _ := alice.acked(alice.say("last", ""))
 	_ = alice.CloseNow()
 	bob := n.joinV1(t, v1JSON, "bob")
-	bob.acked(bob.say("missed", ""))
+	if _, before := bob.acked(bob.say("missed", "")); !slices.ContainsFunc(before, func(f *edge.ServerFrame) bool { return f.GetChat().GetContent() == "missed" }) {
+		bob.hears("bob", "", "missed") // An ack may come before the delivery.
+	}
 	alice = n.dialV1(t, v1Proto, "alice", "?since="+strings.ToUpper(ack.Id))
 	if welcome, messages, _ := alice.hello(); !welcome.Recovered || fmt.Sprint(texts(messages)) != "[missed]" {
 		t.Errorf("recovered %v, got %q", welcome.Recovered, texts(messages))
