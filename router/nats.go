@@ -77,7 +77,7 @@ func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	}
 	d.stop, d.cancel = context.WithCancel(context.Background())
 	if d.address == "" {
-		server, err := startEmbeddedNATS(cfg)
+		server, err := startEmbeddedNATS(ctx, cfg)
 		if err != nil {
 			return nil, err
 		}
@@ -87,13 +87,13 @@ func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	conns, err := d.connect(ctx)
 	if err != nil {
 		_ = d.close()
-		return nil, err
+		return nil, d.because(err)
 	}
 	d.conns.Store(conns)
 	if d.server != nil {
 		if err := d.takeBack(ctx, byName); err != nil {
 			_ = d.close()
-			return nil, fmt.Errorf("router: embedded broker: %w", err)
+			return nil, d.because(fmt.Errorf("router: embedded broker: %w", err))
 		}
 	}
 	d.working.Go(d.keepConnected)
@@ -347,7 +347,7 @@ func (d *natsDriver) forget(topic string) {
 
 func (d *natsDriver) declare(ctx context.Context, topic string, delivery Delivery, group string) error {
 	d.forget(topic)
-	return d.rights.ask(ctx, d.cfg, func(ctx context.Context) error {
+	return d.because(d.rights.ask(ctx, d.cfg, func(ctx context.Context) error {
 		if err := d.ensure(ctx, topic, delivery); err != nil {
 			return err
 		}
@@ -362,7 +362,15 @@ func (d *natsDriver) declare(ctx context.Context, topic string, delivery Deliver
 		d.mu.Unlock()
 		_, err := d.taskConsumer(ctx, topic, group)
 		return err
-	})
+	}))
+}
+
+// because adds the cause of the embedded server to err.
+func (d *natsDriver) because(err error) error {
+	if d.server == nil {
+		return err
+	}
+	return d.server.because(err)
 }
 
 // consumerName is what the function group is called at the server. A function name has no

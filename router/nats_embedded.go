@@ -23,6 +23,9 @@ import (
 // How the embedded server stores.
 const (
 	embeddedStart = 30 * time.Second
+	// -check has the lock for a moment.
+	embeddedLockWait = time.Second
+	embeddedLineMost = 15 * time.Second // age of a line in its log that explains an error
 	// Each stream has its own bound; the server only needs to allow the sum, in memory
 	// and in files.
 	embeddedStore = 1 << 50
@@ -40,6 +43,7 @@ type embeddedNATS struct {
 	stopWork context.CancelFunc
 	working  sync.WaitGroup
 	probing  sync.Mutex // held during a probe
+	last     atomic.Pointer[serverLine]
 
 	mu     sync.RWMutex
 	srv    *server.Server // nil while it restarts
@@ -47,7 +51,7 @@ type embeddedNATS struct {
 	outage error          // why tasks are refused; set by watch
 }
 
-func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
+func startEmbeddedNATS(ctx context.Context, cfg Config) (*embeddedNATS, error) {
 	if cfg.DataDir == "" {
 		return nil, errors.New("router: the embedded broker needs a data directory: set data_dir")
 	}
@@ -58,13 +62,9 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("router: embedded broker: %w; set data_dir to a directory that can be written", err)
 	}
-	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
-	locked, err := lock.TryLock()
+	lock, err := lockEmbedded(ctx, cfg.DataDir, filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, fmt.Errorf("router: lock %s: %w", lock.Path(), err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("router: the data directory %s is in use by another process%s: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", cfg.DataDir, lockOwner(lock.Path()))
+		return nil, err
 	}
 	_ = os.WriteFile(lock.Path(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for messages only
 	e, err := runEmbeddedNATS(cfg, dir)
@@ -74,6 +74,24 @@ func startEmbeddedNATS(cfg Config) (*embeddedNATS, error) {
 	}
 	e.release = lock.Unlock
 	return e, nil
+}
+
+// lockEmbedded locks path, or fails after embeddedLockWait.
+func lockEmbedded(ctx context.Context, dataDir, path string) (*flock.Flock, error) {
+	lock := flock.New(path, flock.SetPermissions(0o600))
+	wait, cancel := context.WithTimeout(ctx, embeddedLockWait)
+	defer cancel()
+	locked, err := lock.TryLockContext(wait, embeddedLockWait/20)
+	switch {
+	case locked:
+		return lock, nil
+	case ctx.Err() != nil:
+		return nil, errors.Join(ctx.Err(), lock.Close())
+	case err != nil && wait.Err() == nil:
+		return nil, fmt.Errorf("router: lock %s: %w", path, err)
+	}
+	_ = lock.Close()
+	return nil, fmt.Errorf("router: the data directory %s is in use by another process%s: stop that one, give this one its own data_dir, or let both use a broker of their own with broker.driver and broker.nats.url", dataDir, lockOwner(path))
 }
 
 // lockOwner returns the process that has written its number into a lock file.
@@ -164,7 +182,7 @@ func (e *embeddedNATS) start() (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: embedded broker: %w", err)
 	}
-	log := serverLog{e.log.With("part", "nats"), new(atomic.Pointer[string])}
+	log := serverLog{e.log.With("part", "nats"), new(atomic.Pointer[string]), &e.last}
 	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
 	reason := log.fatal.Load()
@@ -174,9 +192,17 @@ func (e *embeddedNATS) start() (*server.Server, error) {
 		if reason != nil {
 			return nil, fmt.Errorf("router: embedded broker: %s; let this user write %s and all below it, or set data_dir to another directory", *reason, e.dir)
 		}
-		return nil, fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart)
+		return nil, e.because(fmt.Errorf("router: the embedded broker did not start within %s; see the log, and whether the disk of data_dir is full", embeddedStart))
 	}
 	return srv, nil
+}
+
+// because adds the last line in the log of the server to err: its answers lack the cause.
+func (e *embeddedNATS) because(err error) error {
+	if last := e.last.Load(); err != nil && last != nil && time.Since(last.at) < embeddedLineMost {
+		return fmt.Errorf("%w; embedded broker: %s", err, last.text)
+	}
+	return err
 }
 
 // InProcessConn connects a client to the server.
@@ -260,6 +286,13 @@ func (d *natsDriver) takeBack(ctx context.Context, byName uint64) error {
 type serverLog struct {
 	log   *slog.Logger
 	fatal *atomic.Pointer[string] // why the server cannot start
+	last  *atomic.Pointer[serverLine]
+}
+
+// serverLine is the last warning or error in the log of the server.
+type serverLine struct {
+	text string
+	at   time.Time
 }
 
 func (l serverLog) Noticef(format string, v ...any) {}
@@ -276,6 +309,7 @@ func (l serverLog) Fatalf(format string, v ...any) {
 
 func (l serverLog) print(level slog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)
+	l.last.Store(&serverLine{text, time.Now()})
 	for _, known := range []string{"ritical write error", "failed to store a msg", "disabling JetStream"} {
 		if strings.Contains(text, known) {
 			level = slog.LevelDebug

@@ -37,9 +37,27 @@ type options struct {
 // run executes one command line and returns the exit code. A running node stops when ctx ends.
 // environ has the form of os.Environ.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	c := &commandLine{environ: environ, stdout: stdout, stderr: stderr}
-	c.serve = func(ctx context.Context, opts options) int { return runWith(ctx, opts, environ, stdout, stderr) }
-	return c.execute(ctx, args)
+	out := &checkedWriter{to: stdout}
+	c := &commandLine{environ: environ, stdout: out, stderr: stderr}
+	c.serve = func(ctx context.Context, opts options) int { return runWith(ctx, opts, environ, out, stderr) }
+	code := c.execute(ctx, args)
+	if out.err != nil && code != exitFailed {
+		fmt.Fprintf(stderr, "burrow: write the output: %s; free space there, or redirect stdout elsewhere\n", out.err)
+		return exitFailed
+	}
+	return code
+}
+
+// checkedWriter keeps the first error of its writer. One goroutine writes.
+type checkedWriter struct {
+	to  io.Writer
+	err error
+}
+
+func (o *checkedWriter) Write(b []byte) (int, error) {
+	n, err := o.to.Write(b)
+	o.err = cmp.Or(o.err, err)
+	return n, err
 }
 
 // commandLine is one call of the program.

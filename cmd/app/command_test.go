@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -147,3 +148,22 @@ func TestCommand_Completion(t *testing.T) {
 		}
 	}
 }
+
+// TestCommand_OutputCannotBeWritten exits with 1 and the reason.
+func TestCommand_OutputCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	in := install(t, memory)
+	in.start(t).stop() // has a store for dlq list
+	for _, args := range [][]string{{"-version"}, {"-help"}, {"completion", "bash"}, {"-check"}, {"dlq", "list"}} {
+		var stderr strings.Builder
+		code := run(t.Context(), args, in.env, fullWriter{}, &stderr)
+		if code != exitFailed || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%v: got exit code %d and %q, want %d and the reason", args, code, stderr.String(), exitFailed)
+		}
+	}
+}
+
+// fullWriter is /dev/full.
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
