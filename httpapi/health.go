@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -66,7 +67,7 @@ func (o *operations) check(ctx context.Context) map[string]string {
 		parts[name] = "failing"
 		if !closes(waiting, end) {
 			if ctx.Err() == nil {
-				o.failures.failed(o.log, "not ready", name, waiting.Err())
+				o.failures.failed(o.log, "not ready", name, fmt.Errorf("no answer within %s: %w", checkTimeout, waiting.Err()))
 			}
 		} else if err := o.probes[name].result(); err != nil {
 			o.failures.failed(o.log, "not ready", name, err)

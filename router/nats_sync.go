@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // natsSyncEvery is how often what the embedded server has written is synced.
@@ -33,6 +35,7 @@ type natsSyncer struct {
 
 	mu     sync.Mutex           // held during a pass
 	synced map[string]fileState // what was synced last
+	opened os.FileInfo          // the directory at the first pass
 }
 
 // fileState tells a file that has changed. Times are compared for equality only: clocks jump.
@@ -44,6 +47,8 @@ type fileState struct {
 // errNotKept is an error of the sync itself. The system may then have forgotten what it could not
 // write, and another sync tells nothing of it.
 var errNotKept = errors.New("the disk has not kept what the broker wrote; see the disk of data_dir, then start again")
+
+var errRemoved = errors.New("the files of the broker were removed or replaced while it ran; restore data_dir, then start again")
 
 // err returns why nothing more may be confirmed.
 func (s *natsSyncer) err() error {
@@ -74,8 +79,9 @@ func (s *natsSyncer) pass() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := make(map[string]fileState, len(s.synced))
-	var errs []error
-	_ = filepath.WalkDir(filepath.Join(s.dir, "jetstream"), func(path string, entry fs.DirEntry, err error) error {
+	root := filepath.Join(s.dir, server.JetStreamStoreDir)
+	errs := []error{s.removed(root)}
+	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && isKept(entry.Name()) {
 			err = s.file(path, entry, now)
 		}
@@ -86,14 +92,29 @@ func (s *natsSyncer) pass() {
 	})
 	s.synced = now
 	err := errors.Join(errs...)
-	if errors.Is(err, errNotKept) && s.broken.CompareAndSwap(nil, &err) {
-		s.log.Error("nothing more is taken: a power cut might lose it", "error", err)
+	if (errors.Is(err, errNotKept) || errors.Is(err, errRemoved)) && s.broken.CompareAndSwap(nil, &err) {
+		s.log.Error("no more tasks are taken: they might be lost", "error", err)
 	} else if err != nil && s.failed.Load() == nil {
 		s.log.Error("what the broker writes cannot be synced, and a power cut may lose it", "error", err)
 	}
 	if s.failed.Store(&err); err == nil {
 		s.failed.Store(nil)
 	}
+}
+
+// removed returns an error if root is not the directory of the first pass any more: writes to
+// deleted files are lost.
+func (s *natsSyncer) removed(root string) error {
+	info, err := os.Stat(root)
+	switch {
+	case err == nil && s.opened == nil:
+		s.opened = info
+	case errors.Is(err, fs.ErrNotExist) && s.opened == nil: // the server has not made it yet
+		return nil
+	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(s.opened, info):
+		return fmt.Errorf("%s: %w", root, errRemoved)
+	}
+	return err
 }
 
 func isKept(name string) bool {

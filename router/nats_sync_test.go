@@ -154,3 +154,44 @@ func TestEmbeddedNATSIsSynced(t *testing.T) {
 		t.Error("what came last is not synced after an orderly stop")
 	}
 }
+
+func TestNATS_FilesRemoved(t *testing.T) {
+	if !syncsOutside {
+		t.Skip("open files cannot be removed on this system")
+	}
+	for name, remove := range map[string]func(dir string) error{
+		"removed":  os.RemoveAll,
+		"replaced": func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t, "nats")
+			drv, err := openDriver(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := drv.close(); !errors.Is(err, errRemoved) {
+					t.Errorf("close: %v, want %v", err, errRemoved)
+				}
+			})
+			d := drv.(*natsDriver)
+			topic := cfg.TopicPrefix + ".tasks.Sync"
+			publish := func() error {
+				return d.publish(t.Context(), topic, Task, []*message.Message{message.NewMessage("1", []byte("x"))})
+			}
+			if err := publish(); err != nil {
+				t.Fatal(err)
+			}
+			d.server.syncer.pass()
+			if err := remove(filepath.Join(d.server.dir, "jetstream")); err != nil {
+				t.Fatal(err)
+			}
+			d.server.syncer.pass()
+			for what, err := range map[string]error{"a task": publish(), "the check": d.ping(t.Context()), "fatal": d.fatal()} {
+				if !errors.Is(err, errRemoved) {
+					t.Errorf("%s: %v, want %v", what, err, errRemoved)
+				}
+			}
+		})
+	}
+}

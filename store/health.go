@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -48,12 +49,8 @@ func (s *Store) Ping(ctx context.Context) error {
 		return fmt.Errorf("store: ping: %w", err)
 	}
 	defer s.leave()
-	file, err := os.Stat(s.path)
-	if err != nil {
-		return fmt.Errorf("store: ping: the database file is gone: restore it and restart: %w", err)
-	}
-	if !os.SameFile(s.file, file) {
-		return fmt.Errorf("store: ping: %s was replaced while it was open: restart to use the new file", s.path)
+	if err := s.moved(); err != nil {
+		return fmt.Errorf("store: ping: %w", err)
 	}
 	s.health.mu.Lock()
 	damaged := s.health.damaged
@@ -67,6 +64,18 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	if err := s.testWrite(ctx); err != nil {
 		return fmt.Errorf("store: ping: %w", err)
+	}
+	return nil
+}
+
+// moved returns an error if the database file is not at its path any more.
+func (s *Store) moved() error {
+	file, err := os.Stat(s.path)
+	if err != nil {
+		return unavailableError{fmt.Errorf("the database file is gone: restore it and restart: %w", err)}
+	}
+	if !os.SameFile(s.file, file) {
+		return unavailableError{fmt.Errorf("%s was replaced while it was open: stop Burrow, remove %[1]s-wal and %[1]s-shm unless they belong to the new file, and start again", s.path)}
 	}
 	return nil
 }
@@ -123,10 +132,22 @@ func (s *Store) wrote(err error) {
 			s.log.Warn("store: database writes work again", "path", s.path, "outage", time.Since(h.failing).Round(time.Second))
 			h.failing = time.Time{}
 		}
-	case h.failing.IsZero() && isDiskError(err):
+	case h.failing.IsZero() && (isDiskError(err) || isUnavailable(err)):
 		h.failing = time.Now()
 		s.log.Error("store: database cannot be written; messages wait on the broker until it can", "path", s.path, "error", s.explain(err))
 	}
+}
+
+func isUnavailable(err error) bool {
+	_, ok := errors.AsType[unavailableError](err)
+	return ok
+}
+
+// outage reports whether the last write failed for the disk or the file.
+func (h *health) outage() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.failing.IsZero()
 }
 
 func isDiskError(err error) bool {

@@ -75,7 +75,9 @@ func (s *Store) keepIndexed(ctx context.Context) {
 				wait *= 9
 			}
 			if err != nil && ctx.Err() == nil {
-				s.log.Error("store: messages cannot be taken into the index of words; trying again", "after", indexRetry, "error", err)
+				if !s.health.outage() { // else logged once
+					s.log.Error("store: messages cannot be taken into the index of words; trying again", "after", indexRetry, "error", err)
+				}
 				more, wait = true, indexRetry
 			}
 			if behind < indexBatch {

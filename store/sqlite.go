@@ -278,6 +278,9 @@ func (s *Store) tryWrite(ctx context.Context, fn func(*sql.Tx) error) error {
 	if err := fn(tx); err != nil {
 		return err
 	}
+	if err := s.moved(); err != nil { // the commit would be lost
+		return err
+	}
 	return tx.Commit()
 }
 

@@ -475,6 +475,35 @@ func TestPingNoticesThatTheFileIsGone(t *testing.T) {
 	}
 }
 
+// TestStore_FileMoved: writes to a file that is not at its path any more would be lost.
+func TestStore_FileMoved(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, store.Config{DataDir: dir})
+	path := filepath.Join(dir, "burrow.db")
+	write := func() error { return s.Claim(t.Context(), "ada", "1", time.Minute) }
+	refused := func(what string) {
+		t.Helper()
+		var unavailable interface{ Unavailable() bool }
+		if err := write(); !errors.As(err, &unavailable) || !unavailable.Unavailable() {
+			t.Errorf("%s: a write says %v, want that the store is unavailable", what, err)
+		}
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Skip("open files cannot be moved on this system:", err)
+	}
+	refused("gone")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("replaced")
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(); err != nil {
+		t.Errorf("back again: %v", err)
+	}
+}
+
 func TestMetricsCountWhatHappened(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	msg := storetest.NewMessage("alice", "", "hello")
