@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -76,6 +77,18 @@ func (s *Store) moved() error {
 	}
 	if !os.SameFile(s.file, file) {
 		return unavailableError{fmt.Errorf("%s was replaced while it was open: stop Burrow, remove %[1]s-wal and %[1]s-shm unless they belong to the new file, and start again", s.path)}
+	}
+	return nil
+}
+
+// displaced returns an error if a commit would be lost: the database file or, inside of a
+// transaction, its write-ahead log is not at its path any more.
+func (s *Store) displaced() error {
+	if err := s.moved(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(s.path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		return unavailableError{fmt.Errorf("the write-ahead log of the database was removed: restart; the latest messages may be missing: %w", err)}
 	}
 	return nil
 }

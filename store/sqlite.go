@@ -278,7 +278,7 @@ func (s *Store) tryWrite(ctx context.Context, fn func(*sql.Tx) error) error {
 	if err := fn(tx); err != nil {
 		return err
 	}
-	if err := s.moved(); err != nil { // the commit would be lost
+	if err := s.displaced(); err != nil {
 		return err
 	}
 	return tx.Commit()

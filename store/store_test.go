@@ -502,6 +502,10 @@ func TestStore_FileMoved(t *testing.T) {
 	if err := write(); err != nil {
 		t.Errorf("back again: %v", err)
 	}
+	if err := os.Remove(path + "-wal"); err != nil {
+		t.Fatal(err)
+	}
+	refused("without its write-ahead log")
 }
 
 func TestMetricsCountWhatHappened(t *testing.T) {
