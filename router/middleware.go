@@ -91,7 +91,7 @@ func (r *Router) meter(topic, function string) message.HandlerMiddleware {
 // deadLetter decides what becomes of a message that failed. An error of it brings
 // the message again after a wait that holds up its lane only; the last error, a
 // permanent one and a message that was sent too often go to the dead letters, after
-// which it is done. If it cannot be kept there, it comes again. Unavailable errors are no
+// which it is done. If it cannot be kept there, it is redelivered. Unavailable errors are no
 // fault of the message: it is retried without a bound.
 func (r *Router) deadLetter(topic, function string, maxAttempts int) message.HandlerMiddleware {
 	log := r.log.With("function", function, "topic", topic)
@@ -138,7 +138,7 @@ func (r *Router) deadLetter(topic, function string, maxAttempts int) message.Han
 			defer cancel()
 			if kept := r.cfg.DeadLetter(keep, letter); kept != nil {
 				waiting.Do(func() {
-					log.Error("a dead letter could not be kept; the message comes again", "message", msg.UUID, "error", kept, "cause", err)
+					log.Error("a dead letter could not be kept; the message is redelivered", "message", msg.UUID, "error", kept, "cause", err)
 				})
 				return nil, errors.Join(err, kept)
 			}

@@ -370,7 +370,7 @@ func TestRedisTasksOfAKilledWorkerComeAfterTheAckWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	heir := openRedis(t, cfg)
-	heir.limits.ackWait = 6 * time.Second // a busy machine may be late by seconds with a sign of life
+	heir.limits.ackWait = 6 * time.Second // a busy machine may be seconds late with a heartbeat
 	src := openSource(t, heir, &subscription{gap: func() {}, topic: topic, delivery: Task, group: "archive"})
 	// As long as the holder gives signs of life, nothing moves.
 	for begun := time.Now(); time.Since(begun) < 8*time.Second; {
