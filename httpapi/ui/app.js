@@ -133,6 +133,7 @@ const app = {
     const attention = new Attention({
       me: name,
       settings: chat.settings,
+      members: chat.members,
       isRead: (key, id) => chat.read.at(key) >= id,
       show: notify,
       sound: chime,

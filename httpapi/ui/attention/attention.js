@@ -1,6 +1,7 @@
 // What calls for a person who looks elsewhere: a desktop notification and a sound,
 // once for each message, however many tabs are open.
-import { line, mentions } from '../lib/format.js';
+import { line } from '../lib/format.js';
+import { Members } from '../lib/mentions.js';
 import { place } from '../lib/place.js';
 import { ROOM } from '../store/messages.js';
 
@@ -9,6 +10,7 @@ const WAIT = 500; // ms that a tab has to say that the message is being looked a
 /**
  * Attention of one user. One of the tabs, the one that has the lock, speaks for all.
  *   settings           store/settings.js
+ *   members            who can be mentioned, see lib/mentions.js
  *   isRead(key, id)    whether a message has been seen, in this tab or another
  *   show({title, body, tag, open})  shows a notification
  *   sound()            makes a sound
@@ -16,8 +18,8 @@ const WAIT = 500; // ms that a tab has to say that the message is being looked a
  *   locks              the browser's, or nothing: then each tab speaks for itself
  */
 export class Attention {
-  constructor({ me, settings, isRead, show, sound, open, locks = globalThis.navigator?.locks }) {
-    Object.assign(this, { me, settings, isRead, show, sound, open });
+  constructor({ me, settings, members = new Members([me]), isRead, show, sound, open, locks = globalThis.navigator?.locks }) {
+    Object.assign(this, { me, settings, members, isRead, show, sound, open });
     this.speaks = !locks;
     const stopped = new Promise((stop) => (this.stop = stop));
     this.ended = Promise.resolve(
@@ -30,7 +32,7 @@ export class Attention {
 
   /** wants tells whether a message calls, by what the person has chosen. */
   wants(msg, key, what) {
-    return what === 'all' || key !== ROOM || mentions(msg.content, this.me);
+    return what === 'all' || key !== ROOM || this.members.mentions(msg.content, this.me);
   }
 
   /** consider is told each message that somebody else has just sent. */

@@ -1,66 +1,85 @@
-// What a text looks like: code, addresses and @names in it. Everything else is
-// plain text. Pure functions.
-import { links } from './text.js';
+// What a text looks like: code, addresses and mentions in it. Everything else is
+// plain text. Pure functions, in time linear in the text.
+import { links } from './links.js';
 
-// ```, perhaps a word that names the language, and the code up to the next ```.
-const BLOCK = /```(?:[\w+#-]{0,20}\n)?([\s\S]+?)```\n?/g;
-const CODE = /`([^`\n]+)`/g;
-const AT = /(?<![\p{L}\p{N}\p{M}_.@/-])@[\p{L}\p{N}](?:[\p{L}\p{N}\p{M}_.-]*[\p{L}\p{N}\p{M}_])?/gu;
+const LANGUAGE = /^[\w+#-]{0,20}$/;
 
-/** pattern matches @name, in any case, where the name ends there. */
-function pattern(name) {
-  const exact = name.normalize('NFC').replace(/[.*+?^${}()|[\]\\-]/g, '\\$&');
-  return new RegExp(`(?<![\\p{L}\\p{N}\\p{M}_.@/-])@${exact}(?![._@-]?[\\p{L}\\p{N}\\p{M}_])`, 'giu');
+// blocks cuts a text at ```, perhaps a word that names the language, and the code up to the
+// next ```. What is not closed is text.
+function blocks(text) {
+  const parts = [];
+  let at = 0;
+  for (let open; (open = text.indexOf('```', at)) >= 0; ) {
+    const close = text.indexOf('```', open + 4); // after one character at least
+    if (close < 0) break;
+    const line = text.slice(open + 3, open + 24).indexOf('\n');
+    let code = text.slice(open + 3, close);
+    if (line >= 0 && line + 1 < code.length && LANGUAGE.test(code.slice(0, line))) code = code.slice(line + 1);
+    if (open > at) parts.push(...inline(text.slice(at, open)));
+    parts.push({ kind: 'block', text: code.endsWith('\n') ? code.slice(0, -1) : code });
+    at = close + 3;
+    if (text[at] === '\n') at++;
+  }
+  if (at < text.length) parts.push(...inline(text.slice(at)));
+  return parts;
 }
 
-const patterns = new Map();
-
-/** mentions tells whether a text has @name in it. */
-export function mentions(text, name) {
-  if (!patterns.has(name)) patterns.set(name, pattern(name));
-  const p = patterns.get(name);
-  p.lastIndex = 0;
-  return p.test(text);
-}
-
-// split cuts each text among parts where the expression matches, and makes a part
-// of each match.
-function split(parts, expression, make) {
-  return parts.flatMap((part) => {
-    if (part.kind !== 'text') return [part];
-    const out = [];
-    let at = 0;
-    for (const found of part.text.matchAll(expression)) {
-      if (found.index > at) out.push({ kind: 'text', text: part.text.slice(at, found.index) });
-      out.push(make(found));
-      at = found.index + found[0].length;
+// inline cuts a text at code between two ` of one line.
+function inline(text) {
+  const parts = [];
+  let at = 0;
+  for (let open = text.indexOf('`'); open >= 0; ) {
+    const close = text.indexOf('`', open + 1);
+    if (close < 0) break;
+    const code = text.slice(open + 1, close);
+    if (code === '' || code.includes('\n')) {
+      open = close;
+      continue;
     }
-    if (at < part.text.length) out.push({ kind: 'text', text: part.text.slice(at) });
-    return out;
-  });
+    if (open > at) parts.push({ kind: 'text', text: text.slice(at, open) });
+    parts.push({ kind: 'code', text: code });
+    at = close + 1;
+    open = text.indexOf('`', at);
+  }
+  if (at < text.length) parts.push({ kind: 'text', text: text.slice(at) });
+  return parts;
 }
 
 const linked = (part) =>
   part.kind === 'text' ? links(part.text).map((p) => (typeof p === 'string' ? { kind: 'text', text: p } : { kind: 'link', ...p })) : [part];
 
+// mentioned cuts a text at the mentions of members.
+function mentioned(part, me, members) {
+  if (part.kind !== 'text') return [part];
+  const parts = [];
+  let at = 0;
+  const put = (kind, end) => {
+    if (end > at) parts.push({ kind, text: part.text.slice(at, end) });
+    at = end;
+  };
+  for (const { start, end } of members.find(part.text)) {
+    put('text', start);
+    put(members.mentions(part.text.slice(start, end), me) ? 'me' : 'at', end);
+  }
+  put('text', part.text.length);
+  return parts;
+}
+
 /**
  * format cuts a message into parts {kind, text}: "text", "block" and "code" (without
- * their backticks), "link" (with href), "at" for an @name, "me" for one's own.
+ * their backticks), "link" (as links makes them), "at" for a mention of a member, and
+ * "me" for one of the member `me`.
  */
-export function format(content, me) {
-  let parts = [{ kind: 'text', text: content }];
-  parts = split(parts, BLOCK, ([, code]) => ({ kind: 'block', text: code.replace(/\n$/, '') }));
-  parts = split(parts, CODE, ([, code]) => ({ kind: 'code', text: code }));
-  parts = parts.flatMap(linked);
-  if (!content.includes('@')) return parts;
-  parts = split(parts, pattern(me), ([text]) => ({ kind: 'me', text }));
-  return split(parts, AT, ([text]) => ({ kind: 'at', text }));
+export function format(content, me, members) {
+  const parts = blocks(content).flatMap(linked);
+  return content.includes('@') ? parts.flatMap((part) => mentioned(part, me, members)) : parts;
 }
 
 /** line returns a message as one line of plain text, for lists and notifications. */
 export function line(content, length = 120) {
   // Characters that turn the direction of what follows stay in their message.
-  const flat = content.slice(0, length * 4).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '').replace(/\s+/g, ' ').trim();
+  const start = content.slice(0, length * 4).replace(/[\ud800-\udbff]$/, ''); // not half a character
+  const flat = start.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '').replace(/\s+/g, ' ').trim();
   const letters = [...flat];
-  return letters.length > length ? `${letters.slice(0, length - 1).join('')}…` : flat;
+  return letters.length > length || start.length < content.length ? `${letters.slice(0, length - 1).join('')}…` : flat;
 }

@@ -1,6 +1,7 @@
 // Chat is what one person sees: talks, people, what is unread. It knows no DOM;
 // app.js joins it to the connection and to the views.
 import { activity, frames, isChat, typing } from '../connection/wire.js';
+import { Members } from '../lib/mentions.js';
 import { sentence } from '../lib/text.js';
 import { Drafts } from './drafts.js';
 import { loadNewer, openAt } from './excerpt.js';
@@ -39,7 +40,8 @@ export class Chat {
     Object.assign(this, { me, send, history, conversations, visible, memory, arrived, changed });
     const told = () => this.changed();
     this.outbox = new Outbox({ send, stuck: reconnect, keep, changed: told });
-    this.people = new People({ me, changed: told, findUsers });
+    this.members = new Members([me]);
+    this.people = new People({ me, changed: told, findUsers, members: this.members });
     this.notices = new Notices(told);
     this.search = new Search({ find, changed: told });
     this.drafts = new Drafts({ memory, tabs, changed: told });
@@ -47,6 +49,7 @@ export class Chat {
     this.read = new ReadMarks({ memory, tabs, changed: (key) => this.recount(key) });
     this.talks = new Map([[ROOM, emptyTalk(ROOM)]]);
     for (const name of memory.get('talks', [])) if (typeof name === 'string' && name !== ROOM) this.talks.set(name, emptyTalk(name));
+    for (const name of this.talks.keys()) if (name !== ROOM) this.members.add(name);
     this.active = ROOM;
     this.atBottom = true; // told by the log; old messages may only go while true
     this.maxBytes = 0; // of a message; 0 until the server has told
@@ -190,6 +193,7 @@ export class Chat {
     let talk = this.talks.get(key);
     if (!talk) {
       talk = emptyTalk(key);
+      this.members.add(key);
       this.talks.set(key, talk);
       this.memory.set('talks', this.privateTalks.map((t) => t.key).slice(0, PARTNERS));
     }
@@ -206,6 +210,7 @@ export class Chat {
     if (live) for (const msg of messages) if (msg.sender === this.me && msg.ref) this.outbox.confirmed(msg.ref);
     if (added.length === 0) return false;
     talk.messages = list;
+    for (const msg of added) this.members.add(msg.sender);
     if (live) {
       if (late) this.read.lower(key, added[0].id);
       this.count(talk, added);

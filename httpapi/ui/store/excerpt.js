@@ -62,6 +62,7 @@ export async function loadNewer(chat, key) {
 function extend(chat, talk, page) {
   const { excerpt } = talk;
   excerpt.messages = merge(excerpt.messages, (page.messages ?? []).filter(isChat)).list;
+  for (const msg of excerpt.messages) chat.members.add(msg.sender);
   excerpt.hasNewer = Boolean(page.has_more);
   const reached = excerpt.messages.at(-1)?.id ?? '';
   const begins = talk.messages[0]?.id;

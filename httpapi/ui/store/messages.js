@@ -40,7 +40,7 @@ export function clean(text) {
   // Half an emoji (a lone surrogate) is not valid UTF-8; the server would get a
   // replacement character and its echo would never match.
   const whole = text.toWellFormed ? text.toWellFormed() : text;
-  return whole.replace(/\r\n?|\u0085/g, '\n').replace(CONTROL, '').replace(/^\s+|\s+$/g, '');
+  return whole.replace(/\r\n?|\u0085/g, '\n').replace(CONTROL, '').trim();
 }
 
 /**

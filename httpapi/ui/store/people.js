@@ -1,4 +1,5 @@
 // Who is online or away, and who is writing.
+import { Members } from '../lib/mentions.js';
 import { ROOM } from './messages.js';
 
 const TYPING_FOR = 5_000; // ms that a typing frame counts
@@ -10,12 +11,14 @@ const TYPED = 250; // ms without a key before the server is asked for a name
  * People of the person `me`. `online` is a new Set after each change; the server
  * names only so many, `total` is how many there are. Of them `away` are not in front
  * of their screens. findUsers({q}) asks the server for names, as api.findUsers.
+ * Every name goes into `members`.
  */
 export class People {
-  constructor({ me, changed, findUsers = async () => ({ users: [] }) }) {
+  constructor({ me, changed, findUsers = async () => ({ users: [] }), members = new Members() }) {
     this.me = me;
     this.changed = changed;
     this.findUsers = findUsers;
+    this.members = members;
     this.online = new Set();
     this.away = new Set();
     this.wanted = ''; // the part of a name that is looked for
@@ -28,6 +31,7 @@ export class People {
   /** presence takes the whole list. */
   presence({ users, total, away }) {
     this.online = new Set([...(users ?? []), this.me]);
+    for (const name of this.online) this.members.add(name);
     this.away = new Set(away);
     this.total = Math.max(total ?? 0, this.online.size);
     this.changed();
@@ -38,6 +42,7 @@ export class People {
     const next = new Set(this.online);
     for (const name of online ?? []) {
       next.add(name);
+      this.members.add(name);
       this.away.delete(name);
     }
     for (const name of away ?? []) this.away.add(name);
@@ -73,6 +78,7 @@ export class People {
       const { users } = await this.findUsers({ q: wanted });
       if (wanted !== this.wanted) return;
       this.found = users.map((user) => user.name);
+      for (const name of this.found) this.members.add(name);
       for (const user of users) if (user.away) this.away.add(user.name);
       this.changed();
     } catch {

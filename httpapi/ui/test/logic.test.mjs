@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { reconnectDelay, retryHint } from '../connection/backoff.js';
 import { frames, isChat, uuid } from '../connection/wire.js';
 import { hue, initials, nameProblem } from '../lib/names.js';
-import { links, sentence } from '../lib/text.js';
+import { sentence } from '../lib/text.js';
 import { dayOf, fullTimeOf, timeOf } from '../lib/times.js';
 import { clean, merge, rows, talkOf } from '../store/messages.js';
 
@@ -90,21 +90,6 @@ test('rows puts in days, the new line, and starts groups', () => {
     ['day', 'a*', 'b', 'new', 'c*', 'd*', 'day', 'e*'],
   );
   assert.equal(new Set(out.map((r) => r.key)).size, out.length);
-});
-
-test('links finds addresses and leaves the sentence around them', () => {
-  const cut = (text) => links(text).map((p) => (typeof p === 'string' ? p : `<${p.href}>`));
-  assert.deepEqual(cut('see https://example.org/a, and (http://b.example/x).'), ['see ', '<https://example.org/a>', ', and (', '<http://b.example/x>', ').']);
-  assert.deepEqual(cut('https://example.org/a_(b)'), ['<https://example.org/a_(b)>']);
-  assert.deepEqual(cut('javascript:alert(1) data:text/html,x <b>'), ['javascript:alert(1) data:text/html,x <b>']);
-  assert.deepEqual(cut('https://'), ['https://']);
-  assert.deepEqual(cut(''), []);
-});
-
-test('links keeps every character', () => {
-  for (const text of ['a http://x.y/).. b', 'http://a.b http://a.b', 'http://[', 'x https://é.example/ü?q=ö#x!']) {
-    assert.equal(links(text).map((p) => p.text ?? p).join(''), text);
-  }
 });
 
 test('sentence makes a message one for the page', () => {

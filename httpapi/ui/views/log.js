@@ -114,12 +114,13 @@ export function Log({ chat, talk }) {
 
   const today = new Date().toDateString();
   const target = talk.target?.id;
+  const known = chat.members.size;
   const drawn = useMemo(
     () =>
       rows(messages.slice(start, end), { before: messages[start - 1], dayOf: (m) => dayOf(m.sent_at), marker: talk.marker }).map(
-        (row) => html`<${Row} key=${row.key} row=${row} me=${chat.me} target=${row.key === target} />`,
+        (row) => html`<${Row} key=${row.key} row=${row} me=${chat.me} members=${chat.members} known=${known} target=${row.key === target} />`,
       ),
-    [messages, start, end, talk.marker, target, today],
+    [messages, start, end, talk.marker, target, today, known],
   );
   let fresh = 0;
   if (!atEnd && lastRead.current !== '') {
