@@ -20,8 +20,8 @@ const MaxHits = 100
 // SearchQuery says what to look for, and where.
 type SearchQuery struct {
 	// Text is what the messages must hold: all of its words, wherever they stand, without
-	// regard to case and accents. Words in double quotes must stand together. A last word of two
-	// letters or more is the beginning of one. At most maxSearchText bytes.
+	// regard to case, accents, strokes and ignorable characters. Words in double quotes must stand
+	// together. A last word of two letters or more is the beginning of one. At most maxSearchText bytes.
 	Text string
 	// Before is a message id: only messages that come before it are found. It need not be
 	// in the archive. Empty: from the newest.

@@ -76,7 +76,7 @@ func words(text string) iter.Seq[word] {
 func yieldPairs(text string, start, end int, joined bool, yield func(word) bool) bool {
 	charEnd := func(at int) int {
 		_, size := utf8.DecodeRuneInString(text[at:])
-		return min(skip(text, at+size, isMark), end)
+		return min(skip(text, at+size, belongs), end)
 	}
 	for next := charEnd(start); start < end; {
 		w := word{start: start, end: next, kind: single, joined: joined}
@@ -108,6 +108,22 @@ var spacelessScripts = []*unicode.RangeTable{
 	unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar, unicode.Tibetan,
 }
 
+// ignorable holds Unicode's default ignorable characters: soft hyphens, joiners, marks of
+// direction, fillers. Readers do not see them, so they neither end a word nor belong to its form.
+var ignorable = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x00AD, Hi: 0x00AD, Stride: 1}, {Lo: 0x034F, Hi: 0x034F, Stride: 1}, {Lo: 0x061C, Hi: 0x061C, Stride: 1},
+		{Lo: 0x115F, Hi: 0x1160, Stride: 1}, {Lo: 0x17B4, Hi: 0x17B5, Stride: 1}, {Lo: 0x180B, Hi: 0x180F, Stride: 1},
+		{Lo: 0x200B, Hi: 0x200F, Stride: 1}, {Lo: 0x202A, Hi: 0x202E, Stride: 1}, {Lo: 0x2060, Hi: 0x206F, Stride: 1},
+		{Lo: 0x3164, Hi: 0x3164, Stride: 1}, {Lo: 0xFE00, Hi: 0xFE0F, Stride: 1}, {Lo: 0xFEFF, Hi: 0xFEFF, Stride: 1},
+		{Lo: 0xFFA0, Hi: 0xFFA0, Stride: 1}, {Lo: 0xFFF0, Hi: 0xFFF8, Stride: 1},
+	},
+	R32: []unicode.Range32{
+		{Lo: 0x1BCA0, Hi: 0x1BCA3, Stride: 1}, {Lo: 0x1D173, Hi: 0x1D17A, Stride: 1}, {Lo: 0xE0000, Hi: 0xE0FFF, Stride: 1},
+	},
+	LatinOffset: 1,
+}
+
 func classOf(r rune, size int) class {
 	if r < utf8.RuneSelf {
 		if 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
@@ -116,7 +132,7 @@ func classOf(r rune, size int) class {
 		return between
 	}
 	switch {
-	case r == utf8.RuneError && size == 1, unicode.Is(unicode.Sk, r):
+	case r == utf8.RuneError && size == 1, unicode.Is(unicode.Sk, r), unicode.Is(ignorable, r):
 		return between
 	case unicode.IsLetter(r), unicode.IsNumber(r):
 		if r >= 0x0E00 && (unicode.In(r, spacelessScripts...) || r == 'ー' || r == 'ｰ') {
@@ -129,11 +145,12 @@ func classOf(r rune, size int) class {
 	return between
 }
 
-// runEnd returns where a run of one kind ends that has begun before at; marks belong to it.
+// runEnd returns where a run of one kind ends that has begun before at; marks and ignorable
+// characters belong to it.
 func runEnd(text string, at int, c class) int {
 	for at < len(text) {
 		r, size := utf8.DecodeRuneInString(text[at:])
-		if classOf(r, size) != c && !isMark(r) {
+		if classOf(r, size) != c && !belongs(r) {
 			break
 		}
 		at += size
@@ -152,6 +169,11 @@ func skip(text string, at int, is func(rune) bool) int {
 	return at
 }
 
+// belongs reports whether r belongs to the character before it.
+func belongs(r rune) bool {
+	return isMark(r) || r >= utf8.RuneSelf && unicode.Is(ignorable, r)
+}
+
 // isMark also knows the marks of half-width Katakana.
 func isMark(r rune) bool {
 	return r >= 0x300 && (unicode.IsMark(r) || r == 0xFF9E || r == 0xFF9F)
@@ -159,7 +181,7 @@ func isMark(r rune) bool {
 
 // changesLook knows variation selectors, the joiner of emoji and skin colours.
 func changesLook(r rune) bool {
-	return r == 0x200D || isMark(r) || r >= utf8.RuneSelf && unicode.Is(unicode.Sk, r)
+	return belongs(r) || r >= utf8.RuneSelf && unicode.Is(unicode.Sk, r)
 }
 
 var folder = cases.Fold() // keeps no state
@@ -181,10 +203,29 @@ func fold(text string) string {
 		}
 		return strings.ToLower(text)
 	}
-	text = clipRunes(text, 4*maxWord)
-	text = norm.NFC.String(strings.Map(plainRune, norm.NFKD.String(folder.String(norm.NFKC.String(text)))))
-	return clipRunes(text, maxWord)
+	text = clipRunes(strings.Map(visible, text), 4*maxWord)
+	text = strings.Map(plainRune, norm.NFKD.String(folder.String(norm.NFKC.String(text))))
+	return clipRunes(norm.NFC.String(plainLetters.Replace(text)), maxWord)
 }
+
+// visible drops ignorable characters.
+func visible(r rune) rune {
+	if r >= utf8.RuneSelf && unicode.Is(ignorable, r) {
+		return -1
+	}
+	return r
+}
+
+// plainLetters replaces the letters that Unicode does not take apart, as those with a stroke, by what
+// is typed where a keyboard has none.
+var plainLetters = strings.NewReplacer(
+	"ⱥ", "a", "ƀ", "b", "ƃ", "b", "ɓ", "b", "ȼ", "c", "ƈ", "c", "đ", "d", "ɖ", "d", "ɗ", "d", "ð", "d", "ɇ", "e",
+	"ǥ", "g", "ɠ", "g", "ħ", "h", "ⱨ", "h", "ı", "i", "ɨ", "i", "ɉ", "j", "ȷ", "j", "ƙ", "k", "ⱪ", "k", "ꝁ", "k",
+	"ł", "l", "ƚ", "l", "ⱡ", "l", "ɫ", "l", "ŋ", "n", "ɲ", "n", "ɵ", "o", "ø", "o", "ᵽ", "p", "ƥ", "p", "ɍ", "r", "ɽ", "r",
+	"ȿ", "s", "ŧ", "t", "ⱦ", "t", "ƭ", "t", "ʈ", "t", "ʉ", "u", "ʋ", "v", "ⱳ", "w", "ɏ", "y", "ƴ", "y", "ƶ", "z", "ȥ", "z", "ⱬ", "z",
+	"æ", "ae", "œ", "oe", "þ", "th",
+	"ғ", "г", "ҝ", "к", "ҟ", "к", "ө", "о", "ұ", "у", "ӿ", "х", "ҹ", "ч",
+)
 
 // plainRune drops what readers leave out when they write in haste: accents of Latin,
 // Greek and Cyrillic, and the points of Hebrew and Arabic. The marks of other scripts
