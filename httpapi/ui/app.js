@@ -8,6 +8,7 @@ import { ApiError, findUsers, getConversations, getHistory, getSession, postSess
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
 import { Memory } from './lib/memory.js';
+import { eachDay } from './lib/times.js';
 import { Chat } from './store/chat.js';
 import { Keep } from './store/keep.js';
 import { ROOM } from './store/messages.js';
@@ -204,5 +205,6 @@ function title() {
   return unread > 0 ? `(${unread}) ${name}` : name;
 }
 
+eachDay(app.changed); // "Today" becomes "Yesterday"
 document.addEventListener('visibilitychange', () => app.chat?.seen());
 app.boot();

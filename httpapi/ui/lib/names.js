@@ -26,13 +26,15 @@ export function initials(name) {
   return words.length > 1 ? head(words[0]) + head(words[1]) : head(words[0]);
 }
 
-// Angles (oklch) that are told apart at a glance; no muddy ones around yellow.
-const HUES = [10, 38, 62, 148, 168, 195, 228, 252, 274, 298, 322, 346];
+// Angles (oklch) that are told apart; none of the muddy ones around yellow.
+const HUES = [8, 26, 44, 62, 140, 157, 174, 191, 208, 225, 242, 259, 276, 295, 316, 338];
+const SEED = 62; // with it names of most examples get colours of their own
 
 /** hue maps a name to a colour angle, the same on every machine. */
 export function hue(name) {
-  let hash = 2166136261; // FNV-1a: neighbouring names get distant colours
+  let hash = SEED; // FNV-1a, whose low bits alone hardly differ for short names
   for (const c of name) hash = Math.imul(hash ^ c.codePointAt(0), 16777619);
-  hash ^= hash >>> 15;
-  return HUES[(hash >>> 0) % HUES.length];
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b); // so MurmurHash3's last steps spread all of them
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return HUES[((hash ^ (hash >>> 16)) >>> 0) % HUES.length];
 }

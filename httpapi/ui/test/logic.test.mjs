@@ -107,6 +107,18 @@ test('initials and hue do not break on odd names', () => {
   assert.ok(hue('bob') >= 0 && hue('bob') < 360);
 });
 
+test('colours of names are spread over the palette', () => {
+  for (const names of [['ada', 'bob', 'carl', 'mallory'], ['alice', 'bob', 'carol', 'dave', 'eve'], ['user1', 'user2', 'user3', 'user4'], ['李雷', '韩梅梅', '王芳', '张伟']]) {
+    assert.equal(new Set(names.map(hue)).size, names.length, `${names}`);
+  }
+  for (const make of [(i) => `guest ${i}`, (i) => String.fromCodePoint(0x4e00 + i), (i) => i.toString(36)]) {
+    const counts = new Map();
+    for (let i = 0; i < 8000; i++) counts.set(hue(make(i)), (counts.get(hue(make(i))) ?? 0) + 1);
+    assert.equal(counts.size, 16);
+    for (const count of counts.values()) assert.ok(count > 350 && count < 650, `${make(0)}: ${count} of 8000`);
+  }
+});
+
 test('dayOf names the days around now', () => {
   const now = new Date(2026, 0, 31, 0, 5);
   const local = (...parts) => new Date(2026, 0, ...parts).toISOString();
