@@ -7,11 +7,13 @@ import { Idle } from './attention/idle.js';
 import { ApiError, findUsers, getConversations, getHistory, getSession, postSession, search } from './connection/api.js';
 import { Connection } from './connection/connection.js';
 import { html, render } from './lib/html.js';
+import { catchDrops } from './lib/input.js';
 import { Memory } from './lib/memory.js';
 import { eachDay } from './lib/times.js';
 import { Chat } from './store/chat.js';
 import { Keep } from './store/keep.js';
 import { ROOM } from './store/messages.js';
+import { NO_FILES } from './store/notices.js';
 import { Tabs } from './store/tabs.js';
 import { Announcer } from './views/announcer.js';
 import { Root } from './views/root.js';
@@ -205,6 +207,7 @@ function title() {
   return unread > 0 ? `(${unread}) ${name}` : name;
 }
 
+catchDrops(document, () => app.chat?.notices.say(NO_FILES));
 eachDay(app.changed); // "Today" becomes "Yesterday"
 document.addEventListener('visibilitychange', () => app.chat?.seen());
 app.boot();

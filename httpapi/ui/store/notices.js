@@ -3,19 +3,25 @@
 const NOTICE_FOR = 8_000; // ms that a notice stays
 const CAUGHT_UP_FOR = 6_000; // ms
 
-/** Notices are `text` (null: none), and `caughtUp`, {count} for a while after a reconnect. */
+export const NO_FILES = 'Files and pictures cannot be sent yet.';
+
+/**
+ * Notices are `text` (null: none) with an `action`, {label, run} or null, and `caughtUp`, {count} for a while after a reconnect.
+ */
 export class Notices {
   constructor(changed) {
     this.changed = changed;
     this.text = null;
+    this.action = null;
     this.caughtUp = null;
   }
 
-  /** say shows a notice near the composer. */
-  say(text) {
+  /** say shows a notice near the composer. One with an action stays until it is dismissed. */
+  say(text, action = null) {
     clearTimeout(this.timer);
     this.text = text;
-    this.timer = setTimeout(() => this.dismiss(), NOTICE_FOR);
+    this.action = action;
+    if (!action) this.timer = setTimeout(() => this.dismiss(), NOTICE_FOR);
     this.changed();
   }
 
@@ -23,6 +29,7 @@ export class Notices {
   dismiss() {
     clearTimeout(this.timer);
     this.text = null;
+    this.action = null;
     this.changed();
   }
 

@@ -1,6 +1,8 @@
 // Where one writes, and the notices about what was written.
 import { html, useLayoutEffect, useRef, useState } from '../lib/html.js';
+import { commandOf, enterSends, holdsFiles } from '../lib/input.js';
 import { clean, ROOM } from '../store/messages.js';
+import { NO_FILES } from '../store/notices.js';
 import { Icon, touch } from './parts.js';
 
 /**
@@ -24,6 +26,7 @@ export function Composer({ chat, talk }) {
   };
   useLayoutEffect(() => {
     put(chat.drafts.get(talk.key));
+    if (chat.notices.action) chat.notices.dismiss(); // it was about another text
     if (!touch()) area.current.focus();
   }, [chat, talk.key]);
   // Another tab may have written, or sent what was written here.
@@ -34,15 +37,22 @@ export function Composer({ chat, talk }) {
 
   const onInput = () => {
     const text = area.current.value;
+    if (chat.notices.action) chat.notices.dismiss();
     chat.drafts.set(talk.key, text); // while it is composed too, or the text would be taken back
     setBlank(clean(text) === '');
     grow();
     if (clean(text) !== '') chat.writes(talk.key);
   };
-  const send = (e) => {
+  const send = (e, asText = false) => {
     e?.preventDefault();
     const text = clean(area.current.value);
     if (text === '') return;
+    const command = asText ? '' : commandOf(text);
+    if (command) {
+      chat.notices.say(`${command} is no command here.`, { label: 'Send as text', run: () => send(null, true) });
+      return;
+    }
+    if (asText) chat.notices.dismiss();
     const bytes = new TextEncoder().encode(text).length;
     if (chat.maxBytes > 0 && bytes > chat.maxBytes) {
       chat.notices.say(`This message is too long: it has ${bytes} bytes, ${chat.maxBytes} are allowed. Please send it in smaller parts.`);
@@ -55,22 +65,27 @@ export function Composer({ chat, talk }) {
     area.current.focus();
   };
   const onKeyDown = (e) => {
-    // While an input method composes a character, Enter belongs to it.
-    if (e.key !== 'Enter' || e.shiftKey || e.isComposing || e.keyCode === 229) return;
+    if (!enterSends(e, touch())) return;
     e.preventDefault();
     send();
+  };
+  const onPaste = (e) => {
+    if (!holdsFiles(e.clipboardData)) return;
+    e.preventDefault();
+    chat.notices.say(NO_FILES);
   };
   const label = talk.key === ROOM ? 'Message to everyone' : `Message to ${talk.key}`;
   return html`<div class="foot">
     <div role="alert">${chat.notices.text && html`<div class="notice" data-testid="notice">
       <span>${chat.notices.text}</span>
+      ${chat.notices.action && html`<button type="button" class="action" data-testid="notice-action" onClick=${chat.notices.action.run}>${chat.notices.action.label}</button>`}
       <button type="button" class="iconbutton" aria-label="Dismiss" onClick=${() => chat.notices.dismiss()}><${Icon} name="close" /></button>
     </div>`}</div>
     <${Typing} names=${chat.people.writing(talk.key)} />
     <form class="composer" onSubmit=${send}>
-      <textarea ref=${area} data-testid="composer" rows="1" aria-label=${label} placeholder=${label} enterkeyhint="send"
-        onInput=${onInput} onKeyDown=${onKeyDown}></textarea>
-      <button class="send" data-testid="send" aria-label="Send" disabled=${blank} title=${chat.connected ? 'Send (Enter)' : 'Sent as soon as there is a connection'}
+      <textarea ref=${area} data-testid="composer" rows="1" aria-label=${label} placeholder=${label} enterkeyhint=${touch() ? 'enter' : 'send'}
+        onInput=${onInput} onKeyDown=${onKeyDown} onPaste=${onPaste}></textarea>
+      <button class="send" data-testid="send" aria-label="Send" disabled=${blank} title=${chat.connected ? (touch() ? 'Send' : 'Send (Enter)') : 'Sent as soon as there is a connection'}
         onMouseDown=${(e) => e.preventDefault()}><${Icon} name="send" /></button>
     </form>
   </div>`;
