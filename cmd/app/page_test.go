@@ -37,6 +37,7 @@ func TestPage(t *testing.T) {
 	t.Run("search", func(t *testing.T) { search(t, browser) })
 	t.Run("tabs", func(t *testing.T) { tabs(t, browser) })
 	t.Run("hostile", func(t *testing.T) { hostile(t, browser) })
+	t.Run("texts", func(t *testing.T) { texts(t, browser) })
 	t.Run("keyboard", func(t *testing.T) { keyboard(t, browser) })
 	t.Run("everyone", func(t *testing.T) { everyone(t, browser) })
 	t.Run("load", func(t *testing.T) { load(t, browser) })

@@ -47,6 +47,13 @@ export class Chat {
     this.drafts = new Drafts({ memory, tabs, changed: told });
     this.settings = new Settings({ memory, tabs, changed: told });
     this.read = new ReadMarks({ memory, tabs, changed: (key) => this.recount(key) });
+    // Messages are immutable, and counted again with each one that comes: what was found is kept.
+    const called = new WeakMap();
+    this.calls = (msg) => {
+      if (talkOf(msg, me) !== ROOM || !msg.content.includes('@')) return false;
+      if (!called.has(msg)) called.set(msg, this.members.mentions(msg.content, me));
+      return called.get(msg);
+    };
     this.talks = new Map([[ROOM, emptyTalk(ROOM)]]);
     for (const name of memory.get('talks', [])) if (typeof name === 'string' && name !== ROOM) this.talks.set(name, emptyTalk(name));
     for (const name of this.talks.keys()) if (name !== ROOM) this.members.add(name);
@@ -237,7 +244,7 @@ export class Chat {
   recount(key) {
     const talk = this.talks.get(key);
     if (!talk || !this.everSettled) return;
-    recount(talk, this.read.at(key), this.me);
+    recount(talk, this.read.at(key), this.me, this.calls);
     this.changed();
   }
 
@@ -282,7 +289,7 @@ export class Chat {
   seen() {
     const talk = this.talks.get(this.active);
     if (!this.visible() || !this.everSettled || talk.messages.length === 0) return;
-    const first = recount(talk, this.read.at(talk.key), this.me);
+    const first = recount(talk, this.read.at(talk.key), this.me, this.calls);
     this.read.advance(talk.key, talk.messages.at(-1).id);
     if (first === null) return;
     talk.marker = first;

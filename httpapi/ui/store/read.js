@@ -52,18 +52,20 @@ export class ReadMarks {
 }
 
 /**
- * unread counts the messages of others after a mark: {count, first, more}, with the
- * id of the first one (null: none), and whether older ones that are not here may be
- * unread too.
+ * unread counts the messages of others after a mark: {count, called, first, more}, with
+ * how many of them call one (calls(msg)), the id of the first one (null: none), and
+ * whether older ones that are not here may be unread too.
  */
-export function unread(messages, mark, me) {
+export function unread(messages, mark, me, calls = () => false) {
   let count = 0;
+  let called = 0;
   let first = null;
   let i = messages.length - 1;
   for (; i >= 0 && messages[i].id > mark; i--) {
     if (messages[i].sender === me) continue;
     count++;
+    if (calls(messages[i])) called++;
     first = messages[i].id;
   }
-  return { count, first, more: i < 0 && count > 0 && mark !== '' };
+  return { count, called, first, more: i < 0 && count > 0 && mark !== '' };
 }

@@ -9,6 +9,7 @@ export const emptyTalk = (key) => ({
   loading: false,
   trouble: '', // why older ones could not be loaded
   unread: 0,
+  called: 0, // how many of the unread ones mention one
   unreadMore: false, // there may be more than that
   marker: null, // id above which the "new" line is drawn while the talk is open
   excerpt: null, // what is shown instead, see excerpt.js
@@ -16,9 +17,10 @@ export const emptyTalk = (key) => ({
 });
 
 /** recount counts what is unread in a talk; it returns the id of the first one, or null. */
-export function recount(talk, mark, me) {
-  const { count, first, more } = unread(talk.messages, mark, me);
+export function recount(talk, mark, me, calls) {
+  const { count, called, first, more } = unread(talk.messages, mark, me, calls);
   talk.unread = count;
+  talk.called = called;
   talk.unreadMore = more && talk.hasMore !== false;
   return first;
 }

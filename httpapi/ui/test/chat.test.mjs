@@ -162,3 +162,26 @@ test('names that the server does not tell are found by asking', async () => {
   pass(250);
   assert.deepEqual(asked, ['zor'], 'when all are named nobody is asked');
 });
+
+test('unread mentions in the room are counted apart, and are read with the rest', () => {
+  const w = setup();
+  w.batch({ presence: { users: ['me', 'me too', 'bob'], total: 3 } });
+  w.chat.open('bob');
+  w.frame(msg(1, 'bob', 'hi'));
+  w.frame(msg(2, 'bob', 'look @me'));
+  w.frame(msg(3, 'bob', '@me too, and @nobody'));
+  w.frame(msg(4, 'me', '@me'));
+  const room = w.chat.talks.get('');
+  assert.deepEqual([room.unread, room.called], [3, 1]);
+  w.chat.open('');
+  assert.deepEqual([room.unread, room.called], [0, 0]);
+});
+
+test('who was seen anywhere is a member', async () => {
+  const w = setup({ room: [msg(1, 'early')], remembered: { talks: ['friend'] } });
+  w.batch({ presence: { users: ['me', 'here'], total: 2 } }, { status: { online: ['came'], total: 3 } });
+  w.frame(msg(9, 'wrote'));
+  await w.chat.loadOlder('');
+  for (const name of ['me', 'friend', 'here', 'came', 'wrote', 'early']) assert.ok(w.chat.members.mentions(`@${name}`, name), name);
+  assert.equal(w.chat.members.find('@nobody @global').length, 0);
+});

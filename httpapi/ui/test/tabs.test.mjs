@@ -63,9 +63,9 @@ test('a message that comes late, with an id before one that was read, is unread'
 
 test('unread counts the others, and says when there may be more', () => {
   const list = [msg(1), msg(2, 'me'), msg(3)];
-  assert.deepEqual(unread(list, id(1), 'me'), { count: 1, first: id(3), more: false });
-  assert.deepEqual(unread(list, 'id-00000', 'me'), { count: 2, first: id(1), more: true });
-  assert.deepEqual(unread(list, id(3), 'me'), { count: 0, first: null, more: false });
+  assert.deepEqual(unread(list, id(1), 'me'), { count: 1, called: 0, first: id(3), more: false });
+  assert.deepEqual(unread(list, 'id-00000', 'me'), { count: 2, called: 0, first: id(1), more: true });
+  assert.deepEqual(unread(list, id(3), 'me'), { count: 0, called: 0, first: null, more: false });
 });
 
 test('drafts are the same in all tabs and after a reload, each talk its own', () => {

@@ -39,6 +39,7 @@ function ChatPage({ app }) {
   const open = phone && drawer;
   const talk = chat.talks.get(chat.active);
   const elsewhere = chat.unread - talk.unread;
+  const called = chat.talks.get(ROOM).called > 0 && talk.key !== ROOM;
 
   const write = () => main.current.querySelector('textarea').focus();
   // The drawer takes the focus, and hands it on when it is gone; not before,
@@ -91,8 +92,8 @@ function ChatPage({ app }) {
     <main ref=${main} inert=${open}>
       <header>
         <button type="button" class="iconbutton menu" ref=${menu} aria-expanded=${open ? 'true' : 'false'} aria-controls="sidebar" onClick=${() => setDrawer(true)}
-          aria-label=${elsewhere > 0 ? `Talks and people, ${elsewhere} unread` : 'Talks and people'}>
-          <${Icon} name="menu" />${elsewhere > 0 && html`<i class="dot alert"></i>`}
+          aria-label=${elsewhere > 0 ? `Talks and people, ${elsewhere} unread${called ? ', you were mentioned' : ''}` : 'Talks and people'}>
+          <${Icon} name="menu" />${elsewhere > 0 && html`<i class=${called ? 'dot alert called' : 'dot alert'}></i>`}
         </button>
         <${Heading} chat=${chat} talk=${talk} />
         <button type="button" class="iconbutton" ref=${finder} data-testid="find" aria-label="Search messages" title="Search messages (Ctrl K)" aria-expanded=${chat.search.open ? 'true' : 'false'}

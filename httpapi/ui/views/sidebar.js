@@ -11,8 +11,8 @@ const DRAWN = 300; // people in the list at once
 const ALPHABET = new Intl.Collator(undefined, { numeric: true }); // guest 2 before guest 10
 
 function Badge({ talk }) {
-  const { unread: count, unreadMore: more } = talk;
-  return count > 0 && html`<span class="badge" data-testid="unread">${count > 999 ? '999+' : `${count}${more ? '+' : ''}`}</span><span class="hidden"> unread</span>`;
+  const { unread: count, unreadMore: more, called } = talk;
+  return html`${called > 0 && html`<span class="badge called" data-testid="called">@${called > 99 ? '99+' : called}</span><span class="hidden"> mentions of you, </span>`}${count > 0 && html`<span class="badge" data-testid="unread">${count > 999 ? '999+' : `${count}${more ? '+' : ''}`}</span><span class="hidden"> unread</span>`}`;
 }
 
 // LastLine is what was said last, or what waits to be sent.
@@ -51,14 +51,15 @@ function People({ chat, pick }) {
   };
   const wanted = filter.normalize('NFC').trim();
   const fold = (name) => name.normalize('NFKC').toLocaleLowerCase();
+  const folded = fold(wanted);
   const known = wanted === '' ? chat.online : new Set([...chat.online, ...chat.people.found]);
   const all = [...known].filter((name) => name !== chat.me).sort(ALPHABET.compare);
-  const found = wanted === '' ? all : all.filter((name) => fold(name).includes(fold(wanted)));
-  const exact = found.some((name) => fold(name) === fold(wanted)) || fold(wanted) === fold(chat.me);
+  const found = wanted === '' ? all : all.filter((name) => fold(name).includes(folded));
+  const exact = found.some((name) => fold(name) === folded) || folded === fold(chat.me);
   const write = wanted !== '' && !exact && nameProblem(wanted) === '';
   const unnamed = chat.people.total - chat.online.size;
   return html`<h2 id="people">Online <span class="count" data-testid="online-count">${chat.people.total}</span></h2>
-    ${(all.length >= MANY || unnamed > 0 || filter !== '') && html`<div class="filter"><${Icon} name="search" size="16" /><input type="search" data-testid="filter" value=${filter} aria-label="Find a person" placeholder="Find a person" autocomplete="off" spellcheck=${false}
+    ${(all.length >= MANY || unnamed > 0 || filter !== '') && html`<div class="filter"><${Icon} name="search" size="16" /><input type="search" data-testid="filter" value=${filter} aria-label="Find a person" placeholder="Find a person" maxlength="64" autocomplete="off" spellcheck=${false}
       onInput=${(e) => setFilter(e.currentTarget.value)}
       onKeyDown=${(e) => {
         if (e.key === 'Escape' && filter !== '') { e.stopPropagation(); setFilter(''); }
