@@ -6,12 +6,15 @@ const AUTHORITY = 300; // characters; a host name has at most 253
 const LOCAL = 64; // characters before the @ of a mail address
 const SHOWN = 64; // characters of an address that are shown
 
-const WORD = /[\p{L}\p{N}\p{M}]/u;
+// Scripts without spaces: an address stands right beside a sentence in them, and seldom has them in its host.
+const SPACELESS = String.raw`\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Hang}\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}`;
+const WORD = new RegExp(`(?![${SPACELESS}])[\\p{L}\\p{N}\\p{M}]`, 'u');
+const GLUED = new RegExp(`\\.[a-z]{2,63}(?=[${SPACELESS}])`, 'iu'); // "example.org" and a sentence
 const ASCII_WORD = /[A-Za-z0-9]/;
 const ASCII_END = /[\s\x00-\x20\x7f<>"`]/;
 // Beyond ASCII: spaces, marks that are not seen, brackets, quotes, and what ends a sentence in
 // any script. Not ’ and the middle dots, which are within words; nor the joiners of letters.
-const OTHER_END = /(?![’·・‧\u200c\u200d])[\p{Z}\p{C}\p{Ps}\p{Pe}\p{Pi}\p{Pf}\p{Po}]/u;
+const OTHER_END = /(?![’·・‧\u200c\u200d])[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\p{Z}\p{C}\p{Ps}\p{Pe}\p{Pi}\p{Pf}\p{Po}]/u;
 const TAIL = /[.,;:!?'*_~|([{’·・‧]|(?!-)\p{Pd}/u; // ends a sentence or an emphasis, not an address
 const EMPHASIS = ['**', '__', '~~', '||', '==', '++'];
 const CLOSES = { ')': '(', ']': '[', '}': '{' };
@@ -46,6 +49,7 @@ function scan(text, start, i, limit = text.length, stop = '') {
     const c = charAt(text, end);
     if (isEnd(c) || stop.includes(c) || (sign && text.startsWith(sign, end))) break;
     if (c in open) open[c]++;
+    else if ((c === ',' || c === ';') && /^https?:\/\//i.test(text.slice(end + 1, end + 9))) break; // the next one
     else if (c in CLOSES && open[CLOSES[c]]-- === 0) break;
     end += c.length;
   }
@@ -82,10 +86,13 @@ function hostEnd(text, i, labels) {
 function web(text, i, scheme) {
   if (ASCII_WORD.test(before(text, i))) return null;
   const first = i + scheme.length;
-  let host = scan(text, i, first, Math.min(text.length, first + AUTHORITY), '/?#');
+  let host = scan(text, i, first, Math.min(text.length, first + AUTHORITY), '/?#,;|^');
   if (host >= first + AUTHORITY) return null;
   const path = '/?#'.includes(text[host] ?? ' ');
-  if (!path) host = trim(text, first, host);
+  if (!path) {
+    const glued = GLUED.exec(text.slice(first, host));
+    host = trim(text, first, glued ? first + glued.index + glued[0].length : host);
+  }
   // Checked before the rest is read: what is no address must not cost its length.
   if (!URL.canParse(text.slice(i, host))) return null;
   const end = path ? trim(text, host, scan(text, i, host)) : host;
@@ -95,7 +102,8 @@ function web(text, i, scheme) {
 
 // www returns the link that begins with www. at i, or null.
 function www(text, i) {
-  if (/[A-Za-z0-9@./-]/.test(before(text, i))) return null;
+  const prior = before(text, i);
+  if (/[@./-]/.test(prior) || WORD.test(prior)) return null;
   let host = hostEnd(text, i, 3);
   if (host === i) return null;
   const rest = /^(?::\d{1,5})?(?=[/?#])/.exec(text.slice(host, host + 7));

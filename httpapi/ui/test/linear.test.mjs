@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { format, line } from '../lib/format.js';
+import { commandOf } from '../lib/input.js';
 import { links } from '../lib/links.js';
 import { Members } from '../lib/mentions.js';
 import { initials, nameProblem } from '../lib/names.js';
@@ -15,6 +16,7 @@ const functions = {
   links,
   mentions: (text) => members.mentions(text, 'ada'),
   line,
+  commandOf,
   clean,
   sentence,
   nameProblem,
@@ -22,8 +24,8 @@ const functions = {
   snippet: (text) => snippet(text, Array.from({ length: text.length >> 2 }, (_, i) => [4 * i, 4 * i + 2])),
 };
 
-const SIGNS = ['a', ' ', '\n', '\r', '\t', '.', ',', '!', '-', '_', '*', '~', '|', '/', ':', '@', '#', '?', '%', '=', '\'', '"', '`', '(', ')', '[', ']', '{', '}', '<', '>', '\\', '\u00a0', '\u0085', '\u200b', '\u0301', '。', '’', '–', '李', '😀', '\ud800', '\u202e', '\u0000'];
-const UNITS = ['http://', 'https://a/', 'http://[', 'http://a@', 'http://(', 'www.', 'www.a.', 'www.a.bc/', 'a@', '@a', '@a ', '@a.', '@ada ', 'a@b.', 'a@b.cd:', '@_', '``` ', '```a\n', '`a`', '`\n', '()', '([{', ')]}', '(a', 'a)', '. ', ' .', '!x', '**', '\r\n', '😀.', 'a\u0301', '://', '//@'];
+const SIGNS = ['a', ' ', '\n', '\r', '\t', '.', ',', '!', '-', '_', '*', '~', '|', '/', ':', '@', '#', '?', '%', '=', '\'', '"', '`', '(', ')', '[', ']', '{', '}', '<', '>', '\\', '\u00a0', '\u0085', '\u200b', '\u0301', '。', '’', '～', '–', '李', '😀', '\ud800', '\u202e', '\u0000'];
+const UNITS = ['http://', 'https://a/', 'http://[', 'http://a@', 'http://(', 'www.', 'www.a.', 'www.a.bc/', 'a.bc李', 'a@', '@a', '@a ', '@a.', '@ada ', 'a@b.', 'a@b.cd:', '@_', '``` ', '```a\n', '`a`', '`\n', '()', '([{', ')]}', '(a', 'a)', '. ', ' .', '!x', '**', '\r\n', '😀.', 'a\u0301', '://', '//@'];
 // A text is a beginning, n times a unit, and an end: the end makes an expression that has come so far go back.
 const BEGINNINGS = ['', 'a', 'http://a/', 'http://', 'www.a.bc/', 'me@a.', '@a', '`', '```', '(', ' '];
 const ENDS = ['', 'x', ')', 'x)'];

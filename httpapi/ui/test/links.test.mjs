@@ -22,6 +22,9 @@ test('an address ends before what belongs to the sentence', () => each([
   ["'https://example.org/a', x", "'‹https://example.org/a›', x"],
   ['(http://[::1]:8080)', '(‹http://[::1]:8080›)'],
   ['(https://example.org)', '(‹https://example.org›)'],
+  ['|https://example.org|https://b.example/|', '|‹https://example.org›|‹https://b.example/›|'],
+  ['https://example.org,https://b.example/x,https://c.example;y', '‹https://example.org›,‹https://b.example/x›,‹https://c.example›;y'],
+  ['https://web.archive.org/web/2020/https://example.org/', '‹https://web.archive.org/web/2020/https://example.org/›'],
   ['https://example.org.', '‹https://example.org›.'],
 ]));
 
@@ -54,6 +57,14 @@ test('punctuation of every script ends an address', () => each([
   ['https://en.wikipedia.org/wiki/Bose–Einstein', '‹https://en.wikipedia.org/wiki/Bose–Einstein›'],
   ['https://fr.wikipedia.org/wiki/L’eau’', '‹https://fr.wikipedia.org/wiki/L’eau›’'],
   ['https://例え.jp/パス、次', '‹https://例え.jp/パス›、次'],
+  ['请写信到me@example.org吧', '请写信到‹me@example.org→mailto:me@example.org›吧'],
+  ['見るwww.example.orgを', '見る‹www.example.org→https://www.example.org›を'],
+  ['看https://example.org吧', '看‹https://example.org›吧'],
+  ['https://ja.wikipedia.org/wiki/日本', '‹https://ja.wikipedia.org/wiki/日本›'],
+  ['https://日本.example/あ', '‹https://日本.example/あ›'],
+  ['https://example.org/a～', '‹https://example.org/a›～'],
+  ['„https://example.org/a“', '„‹https://example.org/a›“'],
+  ['https://example.org/a።', '‹https://example.org/a›።'],
   ['https://i❤.ws/😀', '‹https://i❤.ws/😀›'],
 ]));
 
