@@ -10,7 +10,7 @@ const UNSEEN = /[\u115f\u1160\u3164\uffa0]/; // Letters that no font shows.
 export function nameProblem(raw) {
   const name = raw.normalize('NFC').trim();
   if (name === '') return 'Please type a name.';
-  if ([...name].length > 64) return 'A name has at most 64 characters.';
+  if (name.length > 128 || [...name].length > 64) return 'A name has at most 64 characters.';
   if (name.toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
   if (name.includes('  ')) return 'Use single spaces only: two look like one.';
   if (NAME.test(name) && !UNSEEN.test(name)) return '';
@@ -22,7 +22,7 @@ export function nameProblem(raw) {
 export function initials(name) {
   const words = name.split(/[\s_.@-]+/).filter(Boolean);
   if (words.length === 0) return '?';
-  const head = (word) => [...word][0].toLocaleUpperCase();
+  const head = (word) => String.fromCodePoint(word.codePointAt(0)).toLocaleUpperCase();
   return words.length > 1 ? head(words[0]) + head(words[1]) : head(words[0]);
 }
 

@@ -2,7 +2,8 @@
 
 /** sentence makes a server's message, "too long; split it", one for the page. */
 export function sentence(text) {
-  const [first = '', ...rest] = [...text.trim()];
-  const whole = first.toLocaleUpperCase() + rest.join('');
+  const trimmed = text.trim();
+  const first = trimmed === '' ? '' : String.fromCodePoint(trimmed.codePointAt(0));
+  const whole = first.toLocaleUpperCase() + trimmed.slice(first.length);
   return whole === '' || /[.!?…]$/.test(whole) ? whole : `${whole}.`;
 }

@@ -30,15 +30,16 @@ const UNITS = ['http://', 'https://a/', 'http://[', 'http://a@', 'http://(', 'ww
 const BEGINNINGS = ['', 'a', 'http://a/', 'http://', 'www.a.bc/', 'me@a.', '@a', '`', '```', '(', ' '];
 const ENDS = ['', 'x', ')', 'x)'];
 
-const texts = [];
-for (const unit of [...SIGNS, ...UNITS]) texts.push((n) => unit.repeat(n));
-for (const unit of SIGNS) for (const start of BEGINNINGS) for (const end of ENDS) if (start || end) texts.push((n) => start + unit.repeat(n) + end);
-texts.push((n) => `http://a/${'!'.repeat(n)}x${')'.repeat(n >> 1)}`, (n) => `${'('.repeat(n)}http://a/${')'.repeat(n)}`, (n) => '@'.repeat(n) + 'a'.repeat(n), (n) => 'a@'.repeat(n) + 'b.'.repeat(n));
+const texts = []; // functions of the length of a text
+const repeat = (unit, n) => unit.repeat(Math.ceil(n / unit.length));
+for (const unit of [...SIGNS, ...UNITS]) texts.push((n) => repeat(unit, n));
+for (const unit of SIGNS) for (const start of BEGINNINGS) for (const end of ENDS) if (start || end) texts.push((n) => start + repeat(unit, n) + end);
+texts.push((n) => `http://a/${'!'.repeat(n)}x${')'.repeat(n >> 1)}`, (n) => `${'('.repeat(n)}http://a/${')'.repeat(n)}`, (n) => '@'.repeat(n) + 'a'.repeat(n), (n) => repeat('a@', n) + repeat('b.', n));
 
-const SHORT = 1_000;
-const TIMES = 8; // longer; with time in the square of the length it takes 64 times as long
-const FACTOR = 30;
-const TRIES = 12; // others use the machine too: the best of a few counts
+const SHORT = 2_000;
+const TIMES = 8; // longer; with time in the square of the length it takes 64 times as long, or more
+const FACTOR = 40;
+const TRIES = 25; // others use the machine too: the best of a few counts
 
 const texts8 = texts.map((make) => [make(SHORT), make(SHORT * TIMES)]);
 
