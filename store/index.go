@@ -118,7 +118,7 @@ func (s *Store) indexSome(ctx context.Context) (n, behind int, err error) {
 		if err := s.index(work, tx, rows); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(work, "UPDATE search_progress SET seq = ?", rows[n-1].seq); err != nil {
+		if _, err := tx.ExecContext(work, "UPDATE search_progress_7 SET seq = ?", rows[n-1].seq); err != nil {
 			return err
 		}
 		return tx.QueryRowContext(work, selectBehind).Scan(&behind)
@@ -131,7 +131,7 @@ func (s *Store) indexSome(ctx context.Context) (n, behind int, err error) {
 
 func readUnindexed(ctx context.Context, tx *sql.Tx) ([]unindexedRow, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT seq, id, sender, recipient, content FROM messages
-WHERE seq > (SELECT seq FROM search_progress) ORDER BY seq LIMIT ?`, indexBatch)
+WHERE seq > (SELECT seq FROM search_progress_7) ORDER BY seq LIMIT ?`, indexBatch)
 	if err != nil {
 		return nil, err
 	}

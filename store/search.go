@@ -226,5 +226,5 @@ const (
 UNION ALL SELECT rowid FROM search_private WHERE search_private MATCH ? AND rowid < ? AND rowid >= ? ORDER BY 1 DESC`
 	selectAtPlace = `SELECT id, sender, recipient, content, sent_at, ref
 FROM search_rows JOIN messages ON messages.seq = search_rows.seq WHERE place = ?`
-	selectBehind = `SELECT (SELECT coalesce(max(seq), 0) FROM messages) - (SELECT seq FROM search_progress)`
+	selectBehind = `SELECT (SELECT coalesce(max(seq), 0) FROM messages) - (SELECT seq FROM search_progress_7)`
 )

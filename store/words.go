@@ -36,8 +36,8 @@ const (
 
 // words yields the words of text in order. Bytes that are not UTF-8 are between words.
 //
-// What it finds is what the index holds: a change here needs a migration that empties the
-// index and sets search_progress to 0.
+// What it finds is what the index holds: a change here needs a migration like
+// 00007_words_again.sql.
 func words(text string) iter.Seq[word] {
 	return func(yield func(word) bool) {
 		joined := false

@@ -65,7 +65,7 @@ func TestWords_FoundWithoutWhatReadersDoNotTypeOrSee(t *testing.T) {
 }
 
 // What an index of earlier rules held is found by the present ones, and nothing twice.
-func TestIndex_OfEarlierRulesIsMadeAnew(t *testing.T) {
+func TestIndex_RebuiltAfterAChangeOfRules(t *testing.T) {
 	dir := t.TempDir()
 	db := sqlite(t, filepath.Join(dir, "burrow.db"))
 	earlier, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migration"), goose.WithDisableGlobalRegistry(true))
@@ -89,6 +89,9 @@ func TestIndex_OfEarlierRulesIsMadeAnew(t *testing.T) {
 	}
 	exec1(t, db, "UPDATE search_progress SET seq = 600")
 	s := open(t, store.Config{DataDir: dir})
+	if _, err := db.Exec("UPDATE search_progress SET seq = 600"); err == nil {
+		t.Error("a process of an earlier version goes on to fill the index")
+	}
 	storetest.Indexed(t, s)
 	for text, want := range map[string]int{"lodz": 600, `"lodz 599"`: 1, "gone4": 0, "gone5": 0} {
 		found := map[string]bool{}
