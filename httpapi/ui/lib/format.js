@@ -4,7 +4,7 @@ import { links } from './links.js';
 
 const LANGUAGE = /^[\w+#-]{0,20}$/;
 
-// blocks cuts a text at ```, perhaps a word that names the language, and the code up to the
+// blocks cuts a text at ```, perhaps the name of a language, and the code up to the
 // next ```. What is not closed is text.
 function blocks(text) {
   const parts = [];

@@ -10,11 +10,11 @@ export function enterSends(e, touch) {
   return e.ctrlKey || e.metaKey || (!touch && !e.shiftKey && !e.altKey);
 }
 
-/** commandOf returns the command with which a text begins, "/help", or ''. A path is none. */
+/** commandOf returns the command at the start of a text, "/help", or ''. A path is no command. */
 export const commandOf = (text) => /^\/\p{L}[^\s/]{0,31}(?!\S)/u.exec(text)?.[0] ?? '';
 
 /**
- * holdsFiles reports whether what is pasted is files, not a text: programs offer texts as pictures too, and
+ * holdsFiles reports whether files are pasted, not a text: programs also offer texts as pictures, and
  * file managers the names of files as a text.
  */
 export function holdsFiles(transfer) {
@@ -24,8 +24,8 @@ export function holdsFiles(transfer) {
 }
 
 /**
- * catchDrops keeps the browser from leaving the page for what is dropped on it; refused() is called for
- * files. Texts can still be dropped where one writes.
+ * catchDrops keeps the browser from leaving the page when a file or an address is dropped; refused() is
+ * called for files. Texts can still be dropped where one writes.
  */
 export function catchDrops(page, refused) {
   const files = (e) => [...(e.dataTransfer?.types ?? [])].includes('Files');

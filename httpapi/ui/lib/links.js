@@ -4,7 +4,7 @@
 
 const AUTHORITY = 300; // characters; a host name has at most 253
 const LOCAL = 64; // characters before the @ of a mail address
-const SHOWN = 64; // characters of an address that are shown
+const SHOWN = 64; // shown characters of a long address
 
 // Scripts without spaces: an address stands right beside a sentence in them, and seldom has them in its host.
 const SPACELESS = String.raw`\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Hang}\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}`;
@@ -12,8 +12,8 @@ const WORD = new RegExp(`(?![${SPACELESS}])[\\p{L}\\p{N}\\p{M}]`, 'u');
 const GLUED = new RegExp(`\\.[a-z]{2,63}(?=[${SPACELESS}])`, 'iu'); // "example.org" and a sentence
 const ASCII_WORD = /[A-Za-z0-9]/;
 const ASCII_END = /[\s\x00-\x20\x7f<>"`]/;
-// Beyond ASCII: spaces, marks that are not seen, brackets, quotes, and what ends a sentence in
-// any script. Not ’ and the middle dots, which are within words; nor the joiners of letters.
+// Beyond ASCII: spaces, invisible characters, brackets, quotes, and the punctuation of any script. Not ’,
+// the middle dots and the joiners of letters: they are within words.
 const OTHER_END = /(?![’·・‧\u200c\u200d])[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\p{Z}\p{C}\p{Ps}\p{Pe}\p{Pi}\p{Pf}\p{Po}]/u;
 const TAIL = /[.,;:!?'*_~|([{’·・‧]|(?!-)\p{Pd}/u; // ends a sentence or an emphasis, not an address
 const EMPHASIS = ['**', '__', '~~', '||', '==', '++'];
@@ -25,22 +25,21 @@ const START = /https?:\/\/|www\.|@/giu;
 
 const isEnd = (c) => (c < '\x80' ? ASCII_END.test(c) : OTHER_END.test(c));
 
-// charAt returns the character that begins at i, both halves of a surrogate pair.
+// charAt returns the character at i, both halves of a surrogate pair.
 function charAt(text, i) {
   const code = text.codePointAt(i);
   return code > 0xffff ? String.fromCodePoint(code) : text[i];
 }
 
-// before returns the character that ends at i, '' at the start.
+// before returns the character before i, '' at the start.
 function before(text, i) {
   if (i < 1) return '';
   const low = text.charCodeAt(i - 1);
   return low >= 0xdc00 && low <= 0xdfff && i > 1 ? charAt(text, i - 2) : text[i - 1];
 }
 
-// scan returns where the address that has begun at start ends, at `limit` at the latest, if
-// everything up to i belongs to it. A closing bracket without its opening one ends it, and so do
-// the signs of emphasis before it.
+// scan returns the end of the address from start, at most `limit`; everything up to i belongs to it. A
+// closing bracket without its opening one ends it, and so do the signs of emphasis before it.
 function scan(text, start, i, limit = text.length, stop = '') {
   const sign = EMPHASIS.find((two) => text.startsWith(two, start - 2));
   const open = { '(': 0, '[': 0, '{': 0 };
@@ -56,7 +55,7 @@ function scan(text, start, i, limit = text.length, stop = '') {
   return end;
 }
 
-// trim takes from the end of an address what belongs to the sentence, down to i.
+// trim takes the punctuation of the sentence from the end of an address, down to i.
 function trim(text, i, end) {
   while (end > i) {
     const c = before(text, end);
@@ -66,8 +65,8 @@ function trim(text, i, end) {
   return end;
 }
 
-// hostEnd returns where the name of a host ends that begins at i: labels with dots between
-// them, at least `labels`, the last one of letters. It returns i for none.
+// hostEnd returns the end of the host name at i: labels with dots between them, at least `labels`,
+// the last one of letters. It returns i for none.
 function hostEnd(text, i, labels) {
   let end = i;
   const limit = Math.min(text.length, i + AUTHORITY);
@@ -82,7 +81,7 @@ function hostEnd(text, i, labels) {
   return parts.length >= labels && parts.every((part) => LABEL.test(part)) && TOP.test(parts.at(-1)) && !FILE.test(parts.at(-1)) ? end : i;
 }
 
-// web returns the link that begins with http:// or https:// at i, or null.
+// web returns the link with http:// or https:// at i, or null.
 function web(text, i, scheme) {
   if (ASCII_WORD.test(before(text, i))) return null;
   const first = i + scheme.length;
@@ -93,14 +92,14 @@ function web(text, i, scheme) {
     const glued = GLUED.exec(text.slice(first, host));
     host = trim(text, first, glued ? first + glued.index + glued[0].length : host);
   }
-  // Checked before the rest is read: what is no address must not cost its length.
+  // Checked before the rest is read: a false start must not cost the length of the text.
   if (!URL.canParse(text.slice(i, host))) return null;
   const end = path ? trim(text, host, scan(text, i, host)) : host;
   const href = text.slice(i, end);
   return { start: i, end, href, shown: shorten(href, host - i) };
 }
 
-// www returns the link that begins with www. at i, or null.
+// www returns the link with www. at i, or null.
 function www(text, i) {
   const prior = before(text, i);
   if (/[@./-]/.test(prior) || WORD.test(prior)) return null;
@@ -142,8 +141,8 @@ function shorten(text, host) {
 }
 
 /**
- * links cuts a text into strings and {href, text, shown} for each address in it: http(s), one
- * that begins with www., and mail. `shown` is text, or the beginning of it when it is long.
+ * links cuts a text into strings and {href, text, shown} for each address in it: http(s),
+ * www. and mail. `shown` is text, or the beginning of a long one.
  * Joined again, the parts are the text.
  */
 export function links(text) {

@@ -1,14 +1,14 @@
 // Mentions: an @ and the name of a member, in any case. Pure functions. The time is linear in
 // the text: after each @ at most NAME characters are read.
 
-const PART = /[\p{L}\p{N}\p{M}\u200c\u200d]/u; // what the parts of a name consist of
-const JOINT = /[ _.@-]/; // what joins them
+const PART = /[\p{L}\p{N}\p{M}\u200c\u200d]/u; // a character of a part of a name
+const JOINT = /[ _.@-]/; // between parts
 const NAME = 128; // UTF-16 units; a name has at most 64 characters
 const MOST = 20_000; // names
 
 const fold = (name) => name.normalize('NFC').toLowerCase();
 
-// partEnd returns where the part of a name ends that begins at i.
+// partEnd returns the end of the part of a name at i.
 function partEnd(text, i, limit) {
   while (i < limit) {
     const c = String.fromCodePoint(text.codePointAt(i));
@@ -26,7 +26,7 @@ function begins(text, i) {
   return i === 0 || !/[\p{L}\p{N}\p{M}.@/-]/u.test(prior);
 }
 
-/** Members are names that can be mentioned, 20,000 at most; `size` is how many. */
+/** Members are the names for mentions, 20,000 at most; `size` is their number. */
 export class Members {
   constructor(names = []) {
     this.names = new Set();
@@ -38,7 +38,7 @@ export class Members {
     return this.names.size;
   }
 
-  /** add takes a name in, and keeps it: who has left can still be mentioned. */
+  /** add adds a name for good: users can be mentioned after they have left. */
   add(name) {
     const folded = fold(name);
     if (folded === '' || this.names.size >= MOST || this.names.has(folded)) return;
@@ -48,7 +48,7 @@ export class Members {
     this.parts.set(first, Math.max(parts, this.parts.get(first) ?? 0));
   }
 
-  // endOf returns where the longest name ends that begins at i, or i for none.
+  // endOf returns the end of the longest name at i, or i for none.
   endOf(text, i) {
     const limit = Math.min(text.length, i + NAME);
     let end = partEnd(text, i, limit);

@@ -26,7 +26,7 @@ export function initials(name) {
   return words.length > 1 ? head(words[0]) + head(words[1]) : head(words[0]);
 }
 
-// Angles (oklch) that are told apart; none of the muddy ones around yellow.
+// Angles (oklch), distinct to the eye; none of the muddy ones around yellow.
 const HUES = [8, 26, 44, 62, 140, 157, 174, 191, 208, 225, 242, 259, 276, 295, 316, 338];
 const SEED = 62; // with it names of most examples get colours of their own
 
