@@ -180,13 +180,24 @@ func isJSON(r *http.Request) bool {
 	return err == nil && t == "application/json"
 }
 
+// readBody reads a body of at most max bytes, or returns errTooLarge. The server discards
+// the rest of a body up to 256 KiB: http.MaxBytesReader would close the connection, and a
+// client that is still writing would get a reset instead of the answer.
+func readBody(r *http.Request, max int) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(max)+1))
+	if err == nil && len(body) > max {
+		return body[:max], errTooLarge
+	}
+	return body, err
+}
+
 // readPost reads the body, of n bytes, into m.
 func readPost(c echo.Context, m proto.Message, max int) (n int, bad *errorBody) {
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, int64(max)))
-	if err != nil {
-		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return len(body), &errorBody{Code: errTooLarge.code, Message: fmt.Sprintf("the body is too large; at most %d bytes are read", max)}
-		}
+	body, err := readBody(c.Request(), max)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return len(body), &errorBody{Code: errTooLarge.code, Message: fmt.Sprintf("the body is too large; at most %d bytes are read", max)}
+	case err != nil:
 		return len(body), &errorBody{Code: "bad_request", Message: "the body could not be read"}
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, m); err != nil {

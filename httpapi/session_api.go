@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -151,11 +150,11 @@ func readName(c echo.Context) (string, error) {
 	if !isJSON(r) {
 		return "", errNotJSON
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxSignInBody))
-	if err != nil {
-		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return "", errTooLarge
-		}
+	body, err := readBody(r, maxSignInBody)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return "", errTooLarge
+	case err != nil:
 		return "", badRequest("the body could not be read")
 	}
 	var in struct {

@@ -43,6 +43,7 @@ type natsDriver struct {
 	server  *embeddedNATS // nil when the server is elsewhere
 	address string        // of the server
 	opts    []nats.Option // of every connection
+	ackWait time.Duration // of consumers of tasks; shorter in tests
 	conns   atomic.Pointer[natsConns]
 	rights  *natsRights
 
@@ -71,7 +72,7 @@ func newNATSDriver(ctx context.Context, cfg Config) (driver, error) {
 
 func openNATS(ctx context.Context, cfg Config, byName uint64) (driver, error) {
 	d := &natsDriver{
-		cfg: cfg, log: cfg.Log, address: cfg.NATS.URL, rights: newNATSRights(), ensuring: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, address: cfg.NATS.URL, rights: newNATSRights(), ensuring: make(chan struct{}, 1), ackWait: ackWait,
 		known: make(map[string]Delivery), consumers: make(map[string]map[string]bool),
 		link: 1, reconnected: make(chan struct{}),
 	}
@@ -385,7 +386,7 @@ func (d *natsDriver) taskConsumerConfig(topic, group string) jetstream.ConsumerC
 		FilterSubject: topic,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
+		AckWait:       d.ackWait,
 		MaxAckPending: natsMaxAckPending,
 		MaxDeliver:    -1,
 	}
