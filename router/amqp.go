@@ -328,7 +328,10 @@ func (s amqpSocket) Write(p []byte) (int, error) {
 
 // run keeps a connection until stop ends, beginning with conn.
 func (l *amqpLink) run(conn *amqpConn) {
+	wait := amqpRedialMin
+	var said time.Time
 	for conn != nil {
+		begun := time.Now()
 		l.mu.Lock()
 		l.conn, l.cause, l.held = conn, nil, ""
 		close(l.up)
@@ -344,11 +347,28 @@ func (l *amqpLink) run(conn *amqpConn) {
 		if l.stop.Err() != nil {
 			return
 		}
-		l.log.Warn("connection to rabbitmq lost; dialling again", "address", l.address, "error", err)
-		if conn = l.redial(); conn != nil {
+		if time.Since(begun) >= amqpSayWaiting {
+			wait = amqpRedialMin
+		}
+		// RabbitMQ may end each connection soon after it accepts it, as over a limit of channels.
+		say := time.Since(said) >= amqpSayWaiting
+		if say {
+			said = time.Now()
+			l.warn("connection to rabbitmq lost; dialling again", err)
+		}
+		if conn, wait = l.redial(wait); conn != nil && say {
 			l.log.Info("connection to rabbitmq is back", "address", l.address)
 		}
 	}
+}
+
+// warn logs err, and its fix if there is one.
+func (l *amqpLink) warn(event string, err error) {
+	attrs := []any{"address", l.address, "error", err}
+	if code := amqpCode(err); code == amqp.AccessRefused || code == amqp.NotAllowed {
+		attrs = append(attrs, "fix", amqpLoginFix(err, l.uri))
+	}
+	l.log.Warn(event, attrs...)
 }
 
 // watch returns when conn is lost, with the reason, or when stop ends.
@@ -382,24 +402,25 @@ func (l *amqpLink) watch(conn *amqpConn) error {
 	}
 }
 
-func (l *amqpLink) redial() *amqpConn {
-	wait := amqpRedialMin
+// redial returns a new connection, or nil when stop ends. It waits before each attempt,
+// and returns the wait before the next one.
+func (l *amqpLink) redial(wait time.Duration) (*amqpConn, time.Duration) {
 	said := time.Now()
 	for {
 		if !sleep(l.stop, jitter(wait)) {
-			return nil
-		}
-		conn, err := l.dial(l.stop)
-		if err == nil {
-			return conn
+			return nil, wait
 		}
 		wait = min(wait*3/2, amqpRedialMax)
+		conn, err := l.dial(l.stop)
+		if err == nil {
+			return conn, wait
+		}
 		l.mu.Lock()
 		l.cause = err
 		l.mu.Unlock()
 		if time.Since(said) >= amqpSayWaiting {
 			said = time.Now()
-			l.log.Warn("waiting for rabbitmq at "+l.address, "error", err)
+			l.warn("waiting for rabbitmq at "+l.address, err)
 		}
 	}
 }

@@ -42,12 +42,17 @@ func amqpExplain(what string, err error) error {
 	return err
 }
 
-// amqpLoginFix returns the fix for a refused connection.
+// amqpLoginFix returns the fix for a connection that RabbitMQ refused, or ended with the
+// code of a refusal.
 func amqpLoginFix(err error, uri amqp.URI) string {
 	text := amqpText(err)
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
-	case has("user connection limit"), has("user channel limit"):
+	case has("channel_max"):
+		return "raise channel_max in the configuration of RabbitMQ: each function of a node needs several channels"
+	case has("channels opened"):
+		return fmt.Sprintf("raise max-channels of user %q (rabbitmqctl set_user_limits): all nodes count together, each with several for a function", uri.Username)
+	case has("user connection limit"):
 		return fmt.Sprintf("raise max-connections of user %q (rabbitmqctl set_user_limits): each node needs two", uri.Username)
 	case has("limit"):
 		return fmt.Sprintf("raise max-connections of vhost %q (rabbitmqctl set_vhost_limits): each node needs two", uri.Vhost)
@@ -61,6 +66,8 @@ func amqpLoginFix(err error, uri amqp.URI) string {
 		return fmt.Sprintf("give user %q permissions in vhost %q (rabbitmqctl set_permissions), or correct broker.amqp.url", uri.Username, uri.Vhost)
 	case has("SASL"), has("mechanism") && !has("Login was refused"):
 		return "allow the mechanism PLAIN on the server, or correct broker.amqp.url"
+	case amqpCode(err) == amqp.NotAllowed:
+		return "see the log of RabbitMQ"
 	}
 	return fmt.Sprintf("correct broker.amqp.url: unknown user %q or wrong password", uri.Username)
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
@@ -138,4 +139,38 @@ func TestAMQP_ExplainByText(t *testing.T) {
 			t.Errorf("%s: got %q, want %q in it", test.text, got, test.want)
 		}
 	}
+}
+
+// TestAMQP_ConnectionsEndedAtOnce has RabbitMQ end each connection soon after it accepted
+// it: over a limit of channels, whose answer comes on the open connection.
+func TestAMQP_ConnectionsEndedAtOnce(t *testing.T) {
+	t.Parallel()
+	address, name, ctl := amqpVhost(t)
+	cfg := testConfig(t, "amqp")
+	cfg.AMQP.URL = address
+	var log logBuffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	drv, err := newAMQPDriver(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = drv.close() }()
+	ctl("set_user_limits", name, `{"max-channels":1}`)
+	begun := time.Now()
+	failed := 0
+	waitFor(t, "ten connections to end", func() bool { // each ping opens two channels
+		if drv.ping(t.Context()) != nil {
+			failed++
+		}
+		return failed >= 10
+	})
+	lines := strings.Count(log.String(), "connection to rabbitmq lost")
+	if most := 2 * (1 + int(time.Since(begun)/amqpSayWaiting)); lines < 1 || lines > most { // of two connections
+		t.Errorf("%d lines about a lost connection, want 1 to %d:\n%s", lines, most, log.String())
+	}
+	if !strings.Contains(log.String(), "raise max-channels of user") || strings.Contains(log.String(), "password") {
+		t.Errorf("log without the fix: %s", log.String())
+	}
+	ctl("clear_user_limits", name, "all")
+	waitFor(t, "both connections", func() bool { return drv.ping(t.Context()) == nil })
 }
