@@ -450,6 +450,53 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 	})
 }
 
+// TestKeyFile_DamagedKeys replaces a set of the keys "old" and "new" by one with damaged entries: a
+// key whose entry is gone ends, and one whose entry is damaged stays.
+func TestKeyFile_DamagedKeys(t *testing.T) {
+	old, next := edJWK("old", edKey), edJWK("new", otherEd)
+	damaged := func(id string) string { return `{"kty":"OKP","crv":"Ed25519","kid":"` + id + `","x":"AAAA"}` }
+	for name, tt := range map[string]struct {
+		set      string
+		old, new bool
+	}{
+		"a third one":             {keySet(next, damaged("third")), false, true},
+		"a third one first":       {keySet(damaged("third"), next), false, true},
+		"the removed one's":       {keySet(next, damaged("old")), true, true},
+		"both":                    {keySet(damaged("old"), damaged("new")), true, true},
+		"only a third one":        {keySet(damaged("third")), false, false},
+		"a private key":           {keySet(next, strings.Replace(edJWK("third", edKey), `"x"`, `"d":"hunter2","x"`, 1)), false, true},
+		"a member of a type":      {keySet(next, `{"kty":7,"kid":"third"}`), false, true},
+		"no object":               {keySet(next, `7`), false, true},
+		"twice, the second other": {keySet(next, strings.Replace(old, `"old"`, `"new"`, 1)), false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := keyFile(t, keySet(old, next))
+				said := new(strings.Builder)
+				cfg := auth.Config{Mode: auth.ModeJWT, Log: slog.New(slog.NewTextHandler(said, nil))}
+				cfg.JWT = auth.JWTConfig{Algorithm: "EdDSA", KeyFile: path}
+				a, err := auth.New(cfg, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				writeFile(t, path, tt.set)
+				time.Sleep(time.Second)
+				for range 2 { // and at the next look
+					_, errOld := a.Verify(t.Context(), eddsa.token("old", alice(nil)))
+					_, errNew := a.Verify(t.Context(), edSigner(otherEd).token("new", alice(nil)))
+					if (errOld == nil) != tt.old || (errNew == nil) != tt.new {
+						t.Errorf("old: %v, new: %v", errOld, errNew)
+					}
+					time.Sleep(time.Second)
+				}
+				if got := strings.Count(said.String(), "has a damaged key"); got == 0 || got > 2 || strings.Contains(said.String(), "hunter2") {
+					t.Errorf("log: %s", said.String())
+				}
+			})
+		})
+	}
+}
+
 // TestKeyFile_SetWithoutKeys replaces a working key file by a well-formed set without a usable key:
 // all tokens end, and begin again with the next key.
 func TestKeyFile_SetWithoutKeys(t *testing.T) {
@@ -552,8 +599,8 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 		"a set of others":         {"RS256", keySet(edJWK("1", edKey), octJWK("2", secret)), "no key for"},
 		"a key for encryption":    {"EdDSA", keySet(strings.Replace(edJWK("1", edKey), `"kid"`, `"use":"enc","kid"`, 1)), "no key for"},
 		"another curve":           {"EdDSA", keySet(strings.Replace(edJWK("1", edKey), "Ed25519", "Ed448", 1)), "no key for"},
-		"two of one id":           {"EdDSA", keySet(edJWK("1", edKey), edJWK("1", otherEd)), "key 2 has the kid of another"},
-		"two without":             {"EdDSA", keySet(edJWK("", edKey), edJWK("", otherEd)), "key 2 has the kid of another"},
+		"two of one id":           {"EdDSA", keySet(edJWK("1", edKey), edJWK("1", otherEd)), "key 2: it has the kid of another"},
+		"two without":             {"EdDSA", keySet(edJWK("", edKey), edJWK("", otherEd)), "key 2: it has the kid of another"},
 		"a private key in a set":  {"EdDSA", keySet(strings.Replace(edJWK("1", edKey), `"x"`, `"d":"hunter2","x"`, 1)), "key 1: this is a private key"},
 		"a short key":             {"EdDSA", keySet(`{"kty":"OKP","crv":"Ed25519","x":"AAAA"}`), `key 1: "x" has 3 bytes`},
 		"padding":                 {"EdDSA", keySet(`{"kty":"OKP","crv":"Ed25519","x":"AAA="}`), `key 1: "x" is missing, or not base64url`},

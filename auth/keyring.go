@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -91,8 +92,9 @@ func (k *keyring) find(kid string) (any, error) {
 }
 
 // refresh takes the keys of the file if it has changed. A missing, damaged or unreadable file
-// changes nothing, or a slip of the hand would sign everyone out. A well-formed set without a usable
-// key ends all tokens.
+// changes nothing, or a slip of the hand would sign everyone out. A well-formed set decides: a key
+// that is not in it ends, one whose entry is damaged stays as it was, and a set without a usable key
+// ends all tokens.
 func (k *keyring) refresh() {
 	now := time.Now()
 	if k.path == "" || now.Sub(k.looked) < lookAgain {
@@ -115,15 +117,20 @@ func (k *keyring) read() error {
 	if err != nil || k.keys != nil && bytes.Equal(content, k.content) {
 		return err
 	}
-	keys, err := parseKeys(k.algorithm, content)
-	switch running := k.keys != nil; {
-	case running && errors.Is(err, errNoKeys):
-		keys = []verifyKey{}
-		k.log.Warn("auth.jwt.key_file has no key for auth.jwt.algorithm; tokens are refused until it has one", "file", k.path, "algorithm", k.algorithm)
+	keys, damaged, err := parseKeys(k.algorithm, content)
+	running := k.keys != nil
+	switch {
 	case err != nil:
+	case !running && len(damaged) > 0:
+		err = damaged[0].err
+	case !running && len(keys) == 0:
+		err = fmt.Errorf("there is no key for auth.jwt.algorithm %q in it", k.algorithm)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", k.path, err)
-	case running:
-		k.log.Info("auth.jwt.key_file has changed", "keys", len(keys))
+	}
+	if running {
+		keys = k.replace(keys, damaged)
 	}
 	k.keys, k.content = keys, content
 	if k.algorithm == "HS256" {
@@ -132,9 +139,30 @@ func (k *keyring) read() error {
 	return nil
 }
 
+// replace returns keys, the usable ones of a changed file, and each current key whose entry in the
+// file is damaged. It logs the change.
+func (k *keyring) replace(keys []verifyKey, damaged []damagedKey) []verifyKey {
+	keys = append([]verifyKey{}, keys...) // not nil, as before the first file
+	with := func(id string) func(verifyKey) bool { return func(key verifyKey) bool { return key.id == id } }
+	for _, d := range damaged {
+		now := slices.IndexFunc(k.keys, with(d.id))
+		kept := now >= 0 && !slices.ContainsFunc(keys, with(d.id))
+		if kept {
+			keys = append(keys, k.keys[now])
+		}
+		k.log.Warn("auth.jwt.key_file has a damaged key; correct it", "file", k.path, "kid", d.id, "earlier_key_stays", kept, "error", d.err)
+	}
+	if len(keys) == 0 {
+		k.log.Warn("auth.jwt.key_file has no key for auth.jwt.algorithm; tokens are refused until it has one", "file", k.path, "algorithm", k.algorithm)
+	} else {
+		k.log.Info("auth.jwt.key_file has changed", "keys", len(keys))
+	}
+	return keys
+}
+
 // parseKeys returns the keys for algorithm in a key file: of a JSON Web Key Set, a PEM public
 // key, or the secret of HS256. What its errors say is no secret.
-func parseKeys(algorithm string, content []byte) ([]verifyKey, error) {
+func parseKeys(algorithm string, content []byte) ([]verifyKey, []damagedKey, error) {
 	content = bytes.TrimSpace(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if bytes.HasPrefix(content, []byte("{")) {
 		return parseKeySet(algorithm, content)
@@ -147,9 +175,9 @@ func parseKeys(algorithm string, content []byte) ([]verifyKey, error) {
 		key, err = pemKey(algorithm, content)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return []verifyKey{{key: key}}, nil
+	return []verifyKey{{key: key}}, nil, nil
 }
 
 // secretKey returns the key of HS256 that is given as text.
@@ -228,50 +256,50 @@ type jwk struct {
 // keyTypes are the "kty" of the keys that each algorithm takes.
 var keyTypes = map[string]string{"HS256": "oct", "EdDSA": "OKP", "RS256": "RSA"}
 
-// parseKeySet returns the keys of a set that algorithm can use; those for something else are
-// skipped.
-func parseKeySet(algorithm string, content []byte) ([]verifyKey, error) {
+// damagedKey is an entry of a set that algorithm should be able to use, and cannot.
+type damagedKey struct {
+	id  string // Its "kid", or "".
+	err error
+}
+
+// parseKeySet returns the keys of a set that algorithm can use, and the damaged ones; those for
+// something else are skipped. There may be none: an operator ends all tokens with such a set.
+func parseKeySet(algorithm string, content []byte) (keys []verifyKey, damaged []damagedKey, err error) {
 	var set map[string]json.RawMessage // A struct would also match "KEYS".
 	if err := json.Unmarshal(content, &set); err != nil {
-		return nil, fmt.Errorf("this is not a JSON Web Key Set: %w", err)
+		return nil, nil, fmt.Errorf("this is not a JSON Web Key Set: %w", err)
 	}
 	var all []json.RawMessage
 	if err := json.Unmarshal(set["keys"], &all); err != nil || all == nil {
-		return nil, errors.New(`this is not a JSON Web Key Set: the member "keys" is not a list`)
+		return nil, nil, errors.New(`this is not a JSON Web Key Set: the member "keys" is not a list`)
 	}
 	if len(all) > maxKeys {
-		return nil, fmt.Errorf("there are %d keys in it; %d may be", len(all), maxKeys)
+		return nil, nil, fmt.Errorf("there are %d keys in it; %d may be", len(all), maxKeys)
 	}
-	var keys []verifyKey
 	ids := map[string]bool{}
 	for i, raw := range all {
 		var j jwk
-		if err := json.Unmarshal(raw, &j); err != nil {
-			return nil, fmt.Errorf("key %d is not a JSON Web Key: a member has the wrong type", i+1)
+		if err := json.Unmarshal(raw, &j); err != nil { // What it could read is in j.
+			damaged = append(damaged, damagedKey{j.ID, fmt.Errorf("key %d is not a JSON Web Key: a member has the wrong type", i+1)})
+			continue
 		}
 		if j.Type != keyTypes[algorithm] || j.Use != "" && j.Use != "sig" || j.Algorithm != "" && j.Algorithm != algorithm ||
 			j.Type == "OKP" && j.Curve != "Ed25519" {
 			continue
 		}
 		key, err := j.key(algorithm)
-		if err != nil {
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		if err == nil && ids[j.ID] {
+			err = errors.New("it has the kid of another one, or neither has one")
 		}
-		if ids[j.ID] {
-			return nil, fmt.Errorf("key %d has the kid of another one, or neither has one", i+1)
+		if err != nil {
+			damaged = append(damaged, damagedKey{j.ID, fmt.Errorf("key %d: %w", i+1, err)})
+			continue
 		}
 		ids[j.ID] = true
 		keys = append(keys, verifyKey{j.ID, key})
 	}
-	if keys == nil {
-		return nil, fmt.Errorf("%w for auth.jwt.algorithm %q in it", errNoKeys, algorithm)
-	}
-	return keys, nil
+	return keys, damaged, nil
 }
-
-// errNoKeys is the error of a well-formed set without a usable key. An operator ends all tokens
-// with such a set.
-var errNoKeys = errors.New("there is no key")
 
 // key returns the key of j, whose type is right.
 func (j *jwk) key(algorithm string) (any, error) {
