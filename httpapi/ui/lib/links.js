@@ -48,7 +48,7 @@ function scan(text, start, i, limit = text.length, stop = '') {
     const c = charAt(text, end);
     if (isEnd(c) || stop.includes(c) || (sign && text.startsWith(sign, end))) break;
     if (c in open) open[c]++;
-    else if ((c === ',' || c === ';') && /^https?:\/\//i.test(text.slice(end + 1, end + 9))) break; // the next one
+    else if ((c === ',' || c === ';') && /^https?:[/]{2}/i.test(text.slice(end + 1, end + 9))) break; // the next one
     else if (c in CLOSES && open[CLOSES[c]]-- === 0) break;
     end += c.length;
   }
