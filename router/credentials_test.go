@@ -29,6 +29,8 @@ func TestDriver_CredentialsRefused(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T) (Config, credentialsFault){
 		"nats password reload":   natsPasswordFault,
 		"nats connection limit":  natsLimitFault,
+		"nats inbox denied":      natsInboxFault,
+		"nats few subscriptions": natsSubscriptionsFault,
 		"redis password changed": redisPasswordFault,
 		"amqp user deleted":      amqpUserFault,
 	} {
@@ -36,6 +38,9 @@ func TestDriver_CredentialsRefused(t *testing.T) {
 			t.Parallel()
 			cfg, fault := prepare(t)
 			drv := openTestDriver(t, cfg)
+			if cfg.Driver == "nats" {
+				impatient(drv) // what the server sends to a lost subscription is redelivered
+			}
 			var others []driver
 			for range 3 {
 				other, err := openDriver(t.Context(), cfg)
@@ -115,6 +120,34 @@ func natsLimitFault(t *testing.T) (Config, credentialsFault) {
 		},
 		refused: func() bool { return strings.Count(server.Output(), "maximum connections exceeded") > 8 },
 		restore: func() { server.Reload("max_payload: 2MB\n") },
+	}
+}
+
+// natsInboxFault makes the server end the subscriptions of connections, which stay open.
+func natsInboxFault(t *testing.T) (Config, credentialsFault) {
+	server := brokertest.Start(t, brokertest.NATS)
+	may := func(subscribe string) string {
+		return fmt.Sprintf("max_payload: 2MB\naccounts { A: { jetstream: enabled, users: [ {user: burrow, password: right, permissions: {publish: \">\", subscribe: {%s}}} ] } }\n", subscribe)
+	}
+	server.Reload(may(`allow: ">"`))
+	cfg := testConfig(t, "nats")
+	cfg.NATS.URL = strings.Replace(server.URL(), "://", "://burrow:right@", 1)
+	return cfg, credentialsFault{
+		refuse:  func() { server.Reload(may(`deny: "_INBOX.>"`)) },
+		refused: func() bool { return strings.Count(server.Output(), "Subscription Violation") > 4 },
+		restore: func() { server.Reload(may(`allow: ">"`)) },
+	}
+}
+
+// natsSubscriptionsFault makes the server refuse subscriptions above its limit.
+func natsSubscriptionsFault(t *testing.T) (Config, credentialsFault) {
+	server := brokertest.Start(t, brokertest.NATS)
+	cfg := testConfig(t, "nats")
+	cfg.NATS.URL = server.URL()
+	return cfg, credentialsFault{
+		refuse:  func() { server.RestartWith("max_payload: 2MB\nmax_subscriptions: 1\n") },
+		refused: func() bool { return strings.Count(server.Output(), "maximum subscriptions exceeded") > 4 },
+		restore: func() { server.RestartWith("max_payload: 2MB\n") },
 	}
 }
 

@@ -18,17 +18,24 @@ const natsReplaceMax = 2 * time.Second
 
 // natsConns is the pair of connections of a driver. The client library reconnects by
 // itself, but closes a connection for good after some errors: authentication refused
-// twice, any error that it does not know. keepConnected replaces such a pair.
+// twice, any error that it does not know. And it keeps a connection without a subscription
+// that the server has denied. keepConnected replaces such pairs.
 type natsConns struct {
 	pub, sub *nats.Conn // readers have their own: a full one does not slow confirms
 	confirms *natsConfirms
 	pubJS    jetstream.JetStream
 	subJS    jetstream.JetStream
-	closed   chan struct{} // closed when the library has closed one of them
+	closed   chan struct{} // closed when one of them is of no more use
 	closing  sync.Once
+	cause    error // why; set before closed is closed
 }
 
-func (c *natsConns) end() { c.closing.Do(func() { close(c.closed) }) }
+func (c *natsConns) end(cause error) {
+	c.closing.Do(func() {
+		c.cause = cause
+		close(c.closed)
+	})
+}
 
 func (d *natsDriver) conn() *natsConns { return d.conns.Load() }
 
@@ -103,7 +110,7 @@ func (d *natsDriver) tryConnect(ctx context.Context) (_ *natsConns, err error) {
 			}),
 			nats.ClosedHandler(func(*nats.Conn) {
 				lost()
-				c.end()
+				c.end(nats.ErrConnectionClosed)
 			}))
 		return nats.Connect(d.address, opts...)
 	}
@@ -146,7 +153,7 @@ func (d *natsDriver) tryConnect(ctx context.Context) (_ *natsConns, err error) {
 	return c, nil
 }
 
-// keepConnected replaces connections closed by the client library, until the driver stops.
+// keepConnected replaces connections of no more use, until the driver stops.
 func (d *natsDriver) keepConnected() {
 	for {
 		old := d.conn()
@@ -155,7 +162,7 @@ func (d *natsDriver) keepConnected() {
 		case <-d.stop.Done():
 			return
 		}
-		d.disconnected(old, nats.ErrConnectionClosed)
+		d.disconnected(old, old.cause)
 		old.pub.Close()
 		old.sub.Close()
 		next := d.replace()
@@ -163,6 +170,7 @@ func (d *natsDriver) keepConnected() {
 			return
 		}
 		d.conns.Store(next)
+		d.rights.forget()
 		d.renewed()
 		d.restored(next)
 	}
@@ -217,8 +225,12 @@ func (d *natsDriver) restored(c *natsConns) {
 
 // reported takes an error that the client library has no caller for.
 func (d *natsDriver) reported(nc *nats.Conn, err error) {
-	if conns := d.conn(); conns != nil && nc == conns.pub {
+	conns := d.conn()
+	if conns != nil && nc == conns.pub {
 		defer conns.confirms.denied(err)
+	}
+	if conns != nil && (nc == conns.pub || nc == conns.sub) && natsUnsubscribed(err) {
+		defer conns.end(err)
 	}
 	if d.probeDenied(err) {
 		d.readsOnly(err)
@@ -236,6 +248,13 @@ func (d *natsDriver) reported(nc *nats.Conn, err error) {
 	if !away {
 		d.log.Warn("nats client error", "error", err)
 	}
+}
+
+// natsUnsubscribed tells if the server has ended or refused a subscription. It comes back
+// with a new connection only, also after the server allows it again.
+func natsUnsubscribed(err error) bool {
+	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "for subscription") ||
+		errors.Is(err, nats.ErrMaxSubscriptionsExceeded)
 }
 
 // linkErr returns why a connection is lost, or nil.

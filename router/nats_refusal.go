@@ -49,6 +49,13 @@ func (r *natsRights) note(err error) bool {
 	return due
 }
 
+// forget drops the last denial, as with new connections: one that lasts is reported again.
+func (r *natsRights) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = nil
+}
+
 func (r *natsRights) watch() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

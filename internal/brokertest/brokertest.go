@@ -203,6 +203,13 @@ func (s *Server) Reload(config string) {
 	}
 }
 
+// RestartWith replaces the configuration of a NATS server as Reload does, and restarts it.
+func (s *Server) RestartWith(config string) {
+	s.t.Helper()
+	s.configure(config)
+	s.Restart()
+}
+
 // Output returns the last output of the broker.
 func (s *Server) Output() string { return s.out.String() }
 
