@@ -15,6 +15,8 @@ const (
 	// maxRawName bounds what is brought into normal form at all, in bytes: no name
 	// takes more, whichever form it is in.
 	maxRawName = 1024
+	// maxMarks is how many combining marks may follow one letter. Burmese needs five.
+	maxMarks = 6
 )
 
 // ValidName returns the one form in which a user's name is known: in Unicode
@@ -35,14 +37,25 @@ func ValidName(raw string) (string, error) {
 	case n > maxName:
 		return "", invalid("this name is too long")
 	}
+	marks := maxMarks // no letter precedes the first character
 	for _, r := range name {
+		if mark(r) {
+			if marks++; marks > maxMarks {
+				return "", invalid(fmt.Sprintf("%q needs a letter before it, and a letter has at most %d marks", r, maxMarks))
+			}
+			continue
+		}
+		marks = maxMarks
+		if alphanumeric(r) {
+			marks = 0
+		}
 		if !alphanumeric(r) && !strings.ContainsRune(" _-.@", r) {
 			return "", invalid(fmt.Sprintf("%q cannot be in a name", r))
 		}
 	}
 	first, _ := utf8.DecodeRuneInString(name)
 	last, _ := utf8.DecodeLastRuneInString(name)
-	if !alphanumeric(first) || !alphanumeric(last) {
+	if !alphanumeric(first) || !alphanumeric(last) && !mark(last) {
 		return "", invalid("a name starts and ends with a letter or digit")
 	}
 	if strings.Contains(name, "  ") {
@@ -61,6 +74,12 @@ func ValidName(raw string) (string, error) {
 // somebody else.
 func alphanumeric(r rune) bool {
 	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
+
+// mark reports whether r is a visible combining mark (\p{Mn}, \p{Mc}), as many
+// scripts write their vowels.
+func mark(r rune) bool {
+	return unicode.In(r, unicode.Mn, unicode.Mc) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 func invalid(why string) error {

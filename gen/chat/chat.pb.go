@@ -280,21 +280,21 @@ var File_chat_proto protoreflect.FileDescriptor
 const file_chat_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"chat.proto\x12\x04chat\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x02\n" +
-	"\vChatMessage\x12U\n" +
-	"\x06sender\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06sender\x12%\n" +
-	"\acontent\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01(\x80\x80\x04R\acontent\x12W\n" +
-	"\ato_user\x18\x03 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x12\x1b\n" +
+	"chat.proto\x12\x04chat\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x03\n" +
+	"\vChatMessage\x12p\n" +
+	"\x06sender\x18\x01 \x01(\tBX\xbaHUrS\x10\x01\x18@2M^[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6}([ _.@-]*[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6})*$R\x06sender\x12%\n" +
+	"\acontent\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01(\x80\x80\x04R\acontent\x12r\n" +
+	"\ato_user\x18\x03 \x01(\tBY\xbaHV\xd8\x01\x01rQ\x18@2M^[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6}([ _.@-]*[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6})*$R\x06toUser\x12\x1b\n" +
 	"\x02id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x02id\x123\n" +
 	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1d\n" +
-	"\x03ref\x18\x06 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x03ref\"\xed\x01\n" +
-	"\x06Typing\x12U\n" +
-	"\x06sender\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06sender\x12W\n" +
-	"\ato_user\x18\x02 \x01(\tB>\xbaH;\xd8\x01\x01r6\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\x06toUser\x123\n" +
-	"\asent_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xee\x01\n" +
+	"\x03ref\x18\x06 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x03ref\"\xa3\x02\n" +
+	"\x06Typing\x12p\n" +
+	"\x06sender\x18\x01 \x01(\tBX\xbaHUrS\x10\x01\x18@2M^[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6}([ _.@-]*[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6})*$R\x06sender\x12r\n" +
+	"\ato_user\x18\x02 \x01(\tBY\xbaHV\xd8\x01\x01rQ\x18@2M^[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6}([ _.@-]*[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6})*$R\x06toUser\x123\n" +
+	"\asent_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\x89\x02\n" +
 	"\n" +
-	"UserStatus\x12Z\n" +
-	"\tclient_id\x18\x01 \x01(\tB=\xbaH:r8\x10\x01\x18@22^[\\p{L}\\p{Nd}]([\\p{L}\\p{Nd} _.@-]*[\\p{L}\\p{Nd}])?$R\bclientId\x12\x16\n" +
+	"UserStatus\x12u\n" +
+	"\tclient_id\x18\x01 \x01(\tBX\xbaHUrS\x10\x01\x18@2M^[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6}([ _.@-]*[\\p{L}\\p{Nd}][\\p{Mn}\\p{Mc}]{0,6})*$R\bclientId\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\x12\x1c\n" +
 	"\x04node\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04node\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x18\n" +

@@ -1,7 +1,8 @@
 // Names: which ones are taken, and how they look. Pure functions.
 
-const NAME = /^[\p{L}\p{N}](?:[\p{L}\p{M}\p{N} _.@-]*[\p{L}\p{M}\p{N}])?$/u;
-const UNSEEN = /[\u115f\u1160\u3164\uffa0]/; // Letters that no font shows.
+const NAME = /^[\p{L}\p{Nd}][\p{Mn}\p{Mc}]{0,6}(?:[ _.@-]*[\p{L}\p{Nd}][\p{Mn}\p{Mc}]{0,6})*$/u;
+const MARKS = /[\p{Mn}\p{Mc}]{7}/u;
+const UNSEEN = /\p{Default_Ignorable_Code_Point}/u; // Letters and marks without a shape.
 
 /**
  * nameProblem says what is wrong with a name, or '' when it looks right. The
@@ -11,10 +12,11 @@ export function nameProblem(raw) {
   const name = raw.normalize('NFC').trim();
   if (name === '') return 'Please type a name.';
   if (name.length > 128 || [...name].length > 64) return 'A name has at most 64 characters.';
-  if (name.toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
+  if (name.normalize('NFKC').toLowerCase() === 'global') return 'The name “global” means everyone. Please choose another one.';
   if (name.includes('  ')) return 'Use single spaces only: two look like one.';
   if (NAME.test(name) && !UNSEEN.test(name)) return '';
-  if (/[^\p{L}\p{M}\p{N} _.@-]/u.test(name) || UNSEEN.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
+  if (/[^\p{L}\p{Mn}\p{Mc}\p{Nd} _.@-]/u.test(name) || UNSEEN.test(name)) return 'Use only letters, digits, spaces and the signs _ - . @';
+  if (MARKS.test(name)) return 'A letter can have at most six accents.';
   return 'A name starts and ends with a letter or a digit.';
 }
 

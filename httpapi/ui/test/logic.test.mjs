@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { reconnectDelay, retryHint } from '../connection/backoff.js';
 import { frames, isChat, uuid } from '../connection/wire.js';
@@ -65,8 +66,12 @@ test('retryHint bounds what it reads and ignores the rest', () => {
   for (const reason of ['', undefined, 'retry-ms=', 'retry-ms=-5', 'xretry-ms=5', 'retry-ms=1e9999999999']) assert.equal(retryHint(reason), null);
 });
 
-test('nameProblem accepts what the protocol accepts', () => {
-  for (const name of ['a', 'Alice', 'alice b', 'a_b-c.d@e', 'Zoë', '李雷', '7', 'x'.repeat(64), 'e\u0301a']) assert.equal(nameProblem(name), '', name);
+test('nameProblem agrees with the server', () => {
+  const cases = JSON.parse(readFileSync(new URL('../../../auth/testdata/names.json', import.meta.url)));
+  assert.ok(cases.length > 50);
+  for (const { raw, name } of cases) {
+    if (raw === raw.trim()) assert.equal(nameProblem(raw) === '', name !== '', JSON.stringify(raw)); // The page trims.
+  }
 });
 
 test('nameProblem says what is wrong', () => {
