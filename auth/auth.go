@@ -80,8 +80,8 @@ var (
 	ErrNoSession = errors.New("no valid session; sign in with a name")
 	// ErrOtherName: the cookie proves another name than the one asked for.
 	ErrOtherName = errors.New("signed in with another name")
-	// ErrTaken: somebody else holds the name. Claims returns it.
-	ErrTaken = errors.New("the name is taken; choose another one")
+	// ErrTaken: somebody else holds the name, or one that looks like it. Claims returns it.
+	ErrTaken = errors.New("the name, or one that looks like it, is taken; choose another one")
 	// ErrTooManyNames: the owner holds as many names as one may. Claims returns it.
 	ErrTooManyNames = errors.New("too many names in use; go back to one of yours")
 	// ErrInvalidName: no user can have this name. See ValidName.
@@ -90,13 +90,14 @@ var (
 	ErrSignInElsewhere = errors.New("names come from another login")
 )
 
-// Claims keeps who holds which name. Names that look alike are one name there.
+// Claims keeps who holds which name. The spellings of a name (names.Key) are one name
+// there, and nobody can take a name that looks like one that is held.
 // It is safe for concurrent use.
 type Claims interface {
 	// Claim makes owner the holder of name until ttl has passed, or renews that,
 	// which keeps since when they hold it.
-	// Its errors include ErrTaken, when another owner holds the name, and
-	// ErrTooManyNames.
+	// Its errors include ErrTaken, when another owner holds the name or somebody one that
+	// looks like it, and ErrTooManyNames.
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) error
 	// Holds reports whether owner holds name now, and since when: the zero time if
 	// nobody counted.

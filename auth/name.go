@@ -3,10 +3,13 @@ package auth
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"burrow/internal/names"
 )
 
 const (
@@ -61,13 +64,14 @@ func ValidName(raw string) (string, error) {
 	if strings.Contains(name, "  ") {
 		return "", invalid("a page shows two spaces together as one")
 	}
-	// Programs write global for everyone. What only looks like it is refused too,
-	// as the store compares names in the same way.
-	if strings.EqualFold(norm.NFKC.String(name), "global") {
-		return "", invalid("global stands for everyone")
+	// Programs write global for everyone. No name may look like it.
+	if names.LookOf(name).Like(global()) {
+		return "", invalid("global stands for everyone, and this name looks like it")
 	}
 	return name, nil
 }
+
+var global = sync.OnceValue(func() names.Look { return names.LookOf("global") })
 
 // alphanumeric says what \p{L} and \p{Nd} do in the schema of the messages, but for letters
 // that nobody can see (the fillers of Hangul): with one more of them anybody would look like

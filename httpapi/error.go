@@ -68,7 +68,7 @@ var (
 	errNoSession       = &apiError{code: "no_session", message: "you are not signed in, or no longer: choose a name with POST /api/session"}
 	errTokenMissing    = &apiError{code: "no_session", message: "there is no token: send it as the header Authorization: Bearer …, or as the cookie burrow_token"}
 	errOtherName       = &apiError{code: "forbidden", message: "you are signed in with another name: connect with that name, or sign in again"}
-	errNameTaken       = &apiError{code: "name_taken", message: "somebody else has this name: choose another one"}
+	errNameTaken       = &apiError{code: "name_taken", message: "somebody else has this name, or one that looks like it: choose another one"}
 	errTooManyNames    = &apiError{code: "too_many_names", message: "you have taken as many names as one may: go back to one of them"}
 	errNotJSON         = &apiError{code: "not_json", message: "send the body as JSON, with Content-Type: application/json"}
 	errTooLarge        = &apiError{code: "too_large", message: "the body is too large; at most 1024 bytes are read"}

@@ -8,16 +8,16 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
+	"burrow/internal/names"
 )
 
 // MaxNamesPerOwner is how many names one owner may hold at the same time.
 const MaxNamesPerOwner = 8
 
 // Claim makes owner the holder of name until ttl has passed; an owner's own
-// claim is renewed, and goes on since the time it has. Names that look alike are one name: they are compared after
-// Unicode NFKC and case folding. Of several claims at the same time, by whatever
+// claim is renewed, and keeps its time and its spelling. Names with one names.Key are
+// one name. A name that nobody holds is ErrTaken too while it looks like one that is
+// held (names.Look). Of several claims at the same time, by whatever
 // processes on this host, one wins. Errors: ErrTaken, ErrTooManyNames,
 // ErrInvalid, ErrClosed, that of ctx, or that of the disk.
 func (s *Store) Claim(ctx context.Context, name, owner string, ttl time.Duration) error {
@@ -32,6 +32,7 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 	if err != nil {
 		return err
 	}
+	look := names.LookOf(name)
 	if owner == "" {
 		return fmt.Errorf("%w: a claim needs an owner", ErrInvalid)
 	}
@@ -57,6 +58,15 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 		case err == nil && holder != owner:
 			return ErrTaken
 		case errors.Is(err, sql.ErrNoRows):
+			var other string
+			err := tx.QueryRowContext(ctx, `SELECT name FROM claims WHERE (look IN (?1, ?2) OR look_folded IN (?1, ?2))
+				AND name_key <> ?3 AND expires_at > ?4 LIMIT 1`, look[0], look[1], key, now.UnixMicro()).Scan(&other)
+			if err == nil {
+				return fmt.Errorf("%w: %q looks like it", ErrTaken, other)
+			}
+			if !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
 			var held int
 			if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM claims WHERE owner = ? AND expires_at > ?",
 				owner, now.UnixMicro()).Scan(&held); err != nil {
@@ -70,10 +80,13 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 		}
 		// With a holder it is this owner. A claim that has ended is not gone on with, even by
 		// its own owner: it may be swept or not.
-		_, err = tx.ExecContext(ctx, `INSERT INTO claims (name_key, name, owner, expires_at, since) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (name_key) DO UPDATE SET name = excluded.name, owner = excluded.owner, expires_at = excluded.expires_at,
-			since = CASE WHEN ? THEN since ELSE excluded.since END`,
-			key, name, owner, now.Add(ttl).UnixMicro(), now.UnixMicro(), holder != "")
+		if holder != "" {
+			_, err = tx.ExecContext(ctx, "UPDATE claims SET expires_at = ? WHERE name_key = ?", now.Add(ttl).UnixMicro(), key)
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT OR REPLACE INTO claims (name_key, name, owner, expires_at, since, look, look_folded, look_version)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			key, name, owner, now.Add(ttl).UnixMicro(), now.UnixMicro(), look[0], look[1], names.Version)
 		return err
 	})
 }
@@ -112,16 +125,54 @@ func (s *Store) holds(ctx context.Context, name, owner string) (since time.Time,
 	return since, true, nil
 }
 
-// nameKey returns what names that look alike have in common.
+// nameKey returns what the spellings of a name have in common.
 func nameKey(name string) (string, error) {
 	if name == "" || !utf8.ValidString(name) {
 		return "", fmt.Errorf("%w: a name is UTF-8 and not empty", ErrInvalid)
 	}
-	key := name
-	// Folding can undo the normal form and the other way round; Unicode's own
-	// NFKC_Casefold goes round twice for the same reason.
-	for range 2 {
-		key = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(key)))
+	return names.Key(name), nil
+}
+
+// refreshLooks computes the looks of claims that an earlier version made. It stops without harm at any
+// point: the next start goes on.
+func (s *Store) refreshLooks(ctx context.Context) error {
+	for {
+		stale, err := s.staleClaims(ctx)
+		if err != nil || len(stale) == 0 {
+			return err
+		}
+		err = retryBusy(ctx, func() error {
+			return s.tryWrite(ctx, func(tx *sql.Tx) error {
+				for key, name := range stale {
+					look := names.LookOf(name)
+					if _, err := tx.ExecContext(ctx, "UPDATE claims SET look = ?, look_folded = ?, look_version = ? WHERE name_key = ? AND name = ?",
+						look[0], look[1], names.Version, key, name); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return key, nil
+}
+
+// staleClaims returns names by their keys, some hundreds, with looks of another version.
+func (s *Store) staleClaims(ctx context.Context) (map[string]string, error) {
+	rows, err := s.writer.QueryContext(ctx, "SELECT name_key, name FROM claims WHERE look_version < ?1 OR look_version > ?1 LIMIT 500", names.Version)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	stale := map[string]string{}
+	for rows.Next() {
+		var key, name string
+		if err := rows.Scan(&key, &name); err != nil {
+			return nil, err
+		}
+		stale[key] = name
+	}
+	return stale, rows.Err()
 }

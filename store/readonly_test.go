@@ -16,7 +16,7 @@ import (
 	"burrow/store/storetest"
 )
 
-const newest = 7 // the last file in migration/
+const newest = 8 // the last file in migration/
 
 // readsLetters lists and shows the dead letters of the database in dir.
 func readsLetters(t *testing.T, dir string) (letters []*store.DeadLetter, err error) {

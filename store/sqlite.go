@@ -64,6 +64,9 @@ func (s *Store) openSQLite(ctx context.Context, cfg Config) error {
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
+	if err := s.refreshLooks(ctx); err != nil {
+		return fmt.Errorf("compare the names that are taken: %w", s.explain(err))
+	}
 	if err := s.prepare(ctx, s.writer, map[**sql.Stmt]string{
 		&s.insert: insertMessage, &s.insertMany: insertMessages, &s.insertRef: insertRef, &s.findRef: selectRef, &s.prune: deleteRefs,
 		&s.insertPlace: insertPlace, &s.indexEveryone: indexEveryone, &s.indexPrivate: indexPrivate,

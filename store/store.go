@@ -39,7 +39,8 @@ var (
 	// ErrPrivate is returned by Append for a private message while
 	// Config.ArchivePrivate is false. It is permanent like ErrInvalid.
 	ErrPrivate error = permanentError("private messages are not archived (store.archive_private is false)")
-	// ErrTaken is returned by Claim when another owner holds the name.
+	// ErrTaken is returned by Claim when another owner holds the name, or somebody holds
+	// one that looks like it.
 	ErrTaken = errors.New("name is taken")
 	// ErrTooManyNames is returned by Claim when the owner holds MaxNamesPerOwner
 	// other names.

@@ -31,10 +31,10 @@ func TestCheck_ChangesNoFile(t *testing.T) {
 			if err := older(t, in).Close(); err != nil {
 				t.Fatal(err)
 			}
-		}, "archive.db has schema 5, next start migrates to 7"},
-		{"an earlier version, running", func(t *testing.T, in *installation) { older(t, in) }, "archive.db has schema 5, next start migrates to 7"},
-		{"this version, stopped", func(t *testing.T, in *installation) { in.start(t).stop() }, "archive.db has schema 7, which is current"},
-		{"this version, running", func(t *testing.T, in *installation) { in.start(t) }, "archive.db has schema 7, which is current"},
+		}, "archive.db has schema 5, next start migrates to 8"},
+		{"an earlier version, running", func(t *testing.T, in *installation) { older(t, in) }, "archive.db has schema 5, next start migrates to 8"},
+		{"this version, stopped", func(t *testing.T, in *installation) { in.start(t).stop() }, "archive.db has schema 8, which is current"},
+		{"this version, running", func(t *testing.T, in *installation) { in.start(t) }, "archive.db has schema 8, which is current"},
 	} {
 		for _, mode := range []string{"", "-edge=false"} {
 			t.Run(strings.TrimSpace(test.name+" "+mode), func(t *testing.T) {

@@ -241,7 +241,7 @@ func TestDLQ_EarlierSchema(t *testing.T) {
 		}
 		for _, line := range []string{"dlq drop 1", "dlq replay 1", "dlq replay -all"} {
 			code, out, log := in.process(t, strings.Fields(line)...)
-			if code != exitFailed || out != "" || !strings.Contains(log, "has schema 5, and this command needs schema 7") {
+			if code != exitFailed || out != "" || !strings.Contains(log, "has schema 5, and this command needs schema 8") {
 				t.Errorf("%s, burrow %s: got %d, %q and %q", state, line, code, out, log)
 			}
 		}

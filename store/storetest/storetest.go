@@ -421,6 +421,21 @@ func claims(t *testing.T, open Open) {
 	must(t, s.Claim(t.Context(), "Jos\u00e9", "one", time.Hour))
 	wantErr(t, s.Claim(t.Context(), "jose\u0301", "two", time.Hour), store.ErrTaken)
 	must(t, s.Claim(t.Context(), "alicia", "two", time.Hour))
+	for _, alike := range []string{"\u0430lice", "a1ice", "aIice", "alice\u02c8", "\u1d00lice"} {
+		wantErr(t, other.Claim(t.Context(), alike, "two", time.Hour), store.ErrTaken)
+		wantErr(t, other.Claim(t.Context(), alike, "one", time.Hour), store.ErrTaken) // two names of one owner
+		holds(alike, "one", false)
+	}
+	must(t, s.Claim(t.Context(), "b\u043eb", "two", 30*time.Millisecond)) // Cyrillic, and the first to come
+	ended := time.Now().Add(30 * time.Millisecond)
+	for s.Claim(t.Context(), "bob", "one", time.Hour) != nil {
+		if time.Since(ended) > 10*time.Second {
+			t.Fatal("a claim that has ended keeps names that look like it")
+		}
+	}
+	if time.Now().Before(ended) {
+		t.Error("a name that looks like a held one was free")
+	}
 }
 
 // since returns since when owner holds name, which they must.

@@ -69,8 +69,8 @@ test('retryHint bounds what it reads and ignores the rest', () => {
 test('nameProblem agrees with the server', () => {
   const cases = JSON.parse(readFileSync(new URL('../../../auth/testdata/names.json', import.meta.url)));
   assert.ok(cases.length > 50);
-  for (const { raw, name } of cases) {
-    if (raw === raw.trim()) assert.equal(nameProblem(raw) === '', name !== '', JSON.stringify(raw)); // The page trims.
+  for (const { raw, name, server } of cases) {
+    if (raw === raw.trim() && !server) assert.equal(nameProblem(raw) === '', name !== '', JSON.stringify(raw)); // The page trims, and leaves to the server what names look like.
   }
 });
 
