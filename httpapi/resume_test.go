@@ -155,7 +155,7 @@ func TestResumeAfterARestart(t *testing.T) {
 		if archived {
 			want = "[8 psst 9 live]"
 		}
-		if !welcome.Recovered || fmt.Sprint(got) != want || welcome.PrivateGap == archived {
+		if !welcome.Recovered || fmt.Sprint(got) != want || welcome.PrivateGap == archived || welcome.PrivateNotArchived == archived {
 			t.Errorf("private archived %v: recovered %v, gap %v, got %q, want %s", archived, welcome.Recovered, welcome.PrivateGap, got, want)
 		}
 		// The memory begins with the third one, and what is just before the fourth is known.

@@ -179,6 +179,7 @@ func (h *hub) helloV1(s *session) []frame {
 func (s *session) welcome(w *edge.Welcome) *edge.ServerFrame {
 	cfg := s.server.cfg
 	w.ClientId, w.Node, w.Epoch = s.user, cfg.Node, s.server.epoch
+	w.PrivateNotArchived = !cfg.ArchivePrivate
 	w.ServerTime = timestamppb.Now()
 	w.MaxContentBytes = uint32(cfg.Edge.MaxContentBytes)
 	w.PingIntervalMs = uint32(cfg.Edge.PingInterval.Milliseconds())

@@ -67,7 +67,7 @@ type Config struct {
 	// if it is missing, and so is its directory. Default (empty): burrow.db in
 	// DataDir.
 	DSN string `toml:"dsn"`
-	// ArchivePrivate says whether private messages may be stored. Default false:
+	// ArchivePrivate says whether private messages may be stored. Default true; if false:
 	// Append refuses them with ErrPrivate. What was stored earlier stays.
 	ArchivePrivate bool `toml:"archive_private"`
 
@@ -84,7 +84,7 @@ type Config struct {
 }
 
 // DefaultConfig returns the defaults of the [store] table.
-func DefaultConfig() Config { return Config{} }
+func DefaultConfig() Config { return Config{ArchivePrivate: true} }
 
 const (
 	// appendQueue bounds the messages and refs that wait for the next transaction;

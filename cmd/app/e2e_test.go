@@ -14,7 +14,7 @@ import (
 func TestEndToEnd(t *testing.T) {
 	for _, b := range []*broker{memory, embedded, external, onRedis, onAMQP} {
 		t.Run(b.String(), func(t *testing.T) {
-			in := install(t, b)
+			in := install(t, b, "BURROW_STORE_ARCHIVE_PRIVATE=false")
 			nodes := in.startAll(t, b.nodes)
 			here, there := nodes[0].addr, nodes[b.nodes-1].addr
 

@@ -160,7 +160,7 @@ func TestV1(t *testing.T) {
 	for _, b := range []*broker{memory, embedded, onRedis} {
 		t.Run(b.String(), func(t *testing.T) {
 			// What came so long before the nodes' start is not known: it is to be short.
-			in := install(t, b, "BURROW_HISTORY_RESUME_OVERLAP=10ms")
+			in := install(t, b, "BURROW_HISTORY_RESUME_OVERLAP=10ms", "BURROW_STORE_ARCHIVE_PRIVATE=false")
 			nodes := in.startAll(t, b.nodes)
 			here, there := nodes[0].addr, nodes[b.nodes-1].addr
 			alice, bob := signIn(t, here, "alice"), signIn(t, there, "bob")

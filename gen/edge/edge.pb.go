@@ -807,9 +807,11 @@ type Welcome struct {
 	// After which id to ask history for what was missed, if it does not follow: a little
 	// before ?since=, as nodes hear messages in different orders. Empty if all follows, or
 	// the client did not ask with the id of a message.
-	HistoryAfter  string `protobuf:"bytes,10,opt,name=history_after,json=historyAfter,proto3" json:"history_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HistoryAfter string `protobuf:"bytes,10,opt,name=history_after,json=historyAfter,proto3" json:"history_after,omitempty"`
+	// True if private messages are not archived: those to a user who is offline may be lost.
+	PrivateNotArchived bool `protobuf:"varint,11,opt,name=private_not_archived,json=privateNotArchived,proto3" json:"private_not_archived,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
@@ -910,6 +912,13 @@ func (x *Welcome) GetHistoryAfter() string {
 		return x.HistoryAfter
 	}
 	return ""
+}
+
+func (x *Welcome) GetPrivateNotArchived() bool {
+	if x != nil {
+		return x.PrivateNotArchived
+	}
+	return false
 }
 
 // Chat is one thing that was said.
@@ -1498,7 +1507,7 @@ const file_edge_proto_rawDesc = "" +
 	"\x04pong\x18\t \x01(\v2\r.edge.v1.PongH\x00R\x04pong\x12,\n" +
 	"\arenewed\x18\n" +
 	" \x01(\v2\x10.edge.v1.RenewedH\x00R\arenewedB\a\n" +
-	"\x05frame\"\x82\x03\n" +
+	"\x05frame\"\xb4\x03\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12;\n" +
@@ -1513,7 +1522,8 @@ const file_edge_proto_rawDesc = "" +
 	"\vprivate_gap\x18\t \x01(\bR\n" +
 	"privateGap\x12#\n" +
 	"\rhistory_after\x18\n" +
-	" \x01(\tR\fhistoryAfter\"\xa8\x01\n" +
+	" \x01(\tR\fhistoryAfter\x120\n" +
+	"\x14private_not_archived\x18\v \x01(\bR\x12privateNotArchived\"\xa8\x01\n" +
 	"\x04Chat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sender\x18\x02 \x01(\tR\x06sender\x12\x18\n" +

@@ -65,6 +65,8 @@ export class Chat {
     this.settled = false; // the messages that a connection begins with are in
     this.everSettled = false;
     this.away = false; // nobody is in front of the screen
+    this.keepsPrivate = true; // the server archives private messages
+    this.lost = false; // private messages may be lost, and one has not been told yet
     this.missed = null; // messages of others that came while catching up; null: one is not
   }
 
@@ -126,14 +128,15 @@ export class Chat {
     }
   }
 
-  welcome({ recovered, max_content_bytes: maxBytes, private_gap: privateGap }) {
+  welcome({ recovered, max_content_bytes: maxBytes, private_gap: privateGap, private_not_archived: notArchived }) {
     this.connected = true;
     this.maxBytes = maxBytes > 0 ? maxBytes : 0;
     if (this.everSettled) this.missed = 0;
     const gaps = recovered ? [] : [...this.talks.values()].filter((t) => (t.key === ROOM ? t.messages.length > 0 : t.hasMore !== null));
     this.gaps = gaps.map((talk) => [talk.key, talk.messages.at(-1)?.id ?? null]);
     this.firstBack = ''; // of the room, on this connection
-    if (privateGap) this.notices.say('Private messages may have been lost while you were away: this server does not keep them.');
+    this.keepsPrivate = !notArchived;
+    this.lost ||= Boolean(privateGap);
     this.changed();
   }
 
@@ -148,7 +151,7 @@ export class Chat {
       return fillGap(this, key, after, key === ROOM ? this.firstBack : '');
     });
     this.gaps = [];
-    if (!first) Promise.all(filling).then(() => this.tellCaughtUp());
+    if (!first || this.lost) Promise.all(filling).then(() => this.tellCaughtUp());
     if (this.away) this.send(activity(true)); // a connection begins with somebody there
     this.outbox.opened();
     this.changed();
@@ -168,8 +171,9 @@ export class Chat {
 
   tellCaughtUp() {
     if (!this.connected || this.stopped) return;
-    this.notices.caughtUpWith(this.missed);
+    this.notices.caughtUpWith(this.missed, this.lost);
     this.missed = null;
+    this.lost = false;
   }
 
   message(msg) {

@@ -6,7 +6,7 @@ const CAUGHT_UP_FOR = 6_000; // ms
 export const NO_FILES = 'Files and pictures cannot be sent yet.';
 
 /**
- * Notices are `text` (null: none) with an `action`, {label, run} or null, and `caughtUp`, {count} for a while after a reconnect.
+ * Notices are `text` (null: none) with an `action`, {label, run} or null, and `caughtUp`, {count, lost} for a while after a reconnect.
  */
 export class Notices {
   constructor(changed) {
@@ -33,10 +33,10 @@ export class Notices {
     this.changed();
   }
 
-  /** caughtUpWith tells that one is up to date again, and how much has come. */
-  caughtUpWith(count) {
+  /** caughtUpWith tells that one is up to date again, how much has come, and whether private messages may be lost. */
+  caughtUpWith(count, lost = false) {
     clearTimeout(this.caughtUpTimer);
-    this.caughtUp = { count };
+    this.caughtUp = { count, lost };
     this.caughtUpTimer = setTimeout(() => {
       this.caughtUp = null;
       this.changed();

@@ -41,10 +41,24 @@ test('after a reconnect one is told how many messages are new', async () => {
   w.chat.closed();
   w.open([msg(1), msg(2), msg(3, 'me'), msg(4)], true);
   await settled();
-  assert.deepEqual(w.chat.notices.caughtUp, { count: 2 });
+  assert.deepEqual(w.chat.notices.caughtUp, { count: 2, lost: false });
   assert.deepEqual(w.asked, [], 'what was recovered is not asked for');
   pass(6_000);
   assert.equal(w.chat.notices.caughtUp, null);
+});
+
+test('one banner tells of private messages that may be lost', async () => {
+  const w = setup();
+  const back = (gap) => {
+    w.chat.closed();
+    w.batch({ welcome: { client_id: 'me', recovered: true, max_content_bytes: 4096, private_gap: gap, private_not_archived: true } }, { presence: { users: ['me'], total: 1 } });
+    return settled();
+  };
+  assert.equal(w.chat.keepsPrivate, true);
+  await back(true);
+  assert.deepEqual([w.chat.notices.caughtUp, w.chat.notices.text, w.chat.keepsPrivate], [{ count: 0, lost: true }, null, false]);
+  await back(false);
+  assert.deepEqual(w.chat.notices.caughtUp, { count: 0, lost: false });
 });
 
 test('the place to resume at is the last message that came live', async () => {

@@ -12,7 +12,12 @@ export function Heading({ chat, talk }) {
   }
   const state = { on: 'Online · private talk', away: 'Away · private talk', off: 'Offline · private talk', '': 'Private talk' }[chat.stateOf(talk.key)];
   return html`<${Avatar} name=${talk.key} state=${chat.stateOf(talk.key)} />
-    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${chat.connected ? state : 'Not connected'}</p></div>`;
+    <div class="heading"><h1><bdi>${talk.key}</bdi></h1><p>${chat.connected ? state : 'Not connected'}${!chat.keepsPrivate && html` · <span data-testid="not-kept">not kept by this server</span>`}</p></div>`;
+}
+
+function caughtUp({ count, lost }) {
+  if (lost) return `Connected again${count > 0 ? `, ${count} new` : ''}. Private messages may be lost: this server does not keep them.`;
+  return count > 0 ? `Caught up, ${count} new.` : 'Connected again, nothing missed.';
 }
 
 /** Banner tells of a connection that was lost, and of what came when it was back. */
@@ -40,5 +45,5 @@ export function Banner({ connection, chat }) {
     <span class="what">${what} <span aria-hidden="true">${state === 'waiting' ? `Trying again in ${seconds} s.` : 'Connecting…'}</span></span>
     ${state === 'waiting' && html`<button type="button" onClick=${() => connection.reconnect()}>Reconnect now</button>`}
   </div>`}
-  ${!show && chat.notices.caughtUp && html`<div class="banner good" data-testid="caught-up">${chat.notices.caughtUp.count > 0 ? `Caught up, ${chat.notices.caughtUp.count} new.` : 'Connected again, nothing missed.'}</div>`}</div>`;
+  ${!show && chat.notices.caughtUp && html`<div class="banner good" data-testid="caught-up">${caughtUp(chat.notices.caughtUp)}</div>`}</div>`;
 }

@@ -41,7 +41,7 @@ export function SearchPanel({ chat, pick, close }) {
     <label class="check"><input type="checkbox" data-testid="search-here" checked=${search.talk !== null} onChange=${(e) => search.within(e.currentTarget.checked ? talk.key : null)} /> <span>${
       search.talk === null || search.talk === talk.key ? here : search.talk === ROOM ? 'Only in the global room' : html`Only with <bdi>${search.talk}</bdi>`
     }</span></label>
-    <p class="hint" role="status" data-testid="search-status">${status(search)}</p>
+    <p class="hint" role="status" data-testid="search-status">${status(search)}${!chat.keepsPrivate && ' Private messages are not kept by this server.'}</p>
     ${search.trouble && html`<p class="error" role="alert" data-testid="search-trouble">${search.trouble}</p>`}
     <ul class="hits" ref=${list} aria-label="Results">
       ${search.hits.map((msg) => html`<${Hit} key=${msg.id} msg=${msg} me=${chat.me} pick=${pick} />`)}
