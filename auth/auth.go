@@ -11,6 +11,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -22,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"burrow/internal/names"
 	"burrow/internal/secretfile"
 )
 
@@ -99,14 +101,17 @@ type Claims interface {
 	// Its errors include ErrTaken, when another owner holds the name or somebody one that
 	// looks like it, and ErrTooManyNames.
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) error
-	// Holds reports whether owner holds name now, and since when: the zero time if
-	// nobody counted.
-	Holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error)
+	// Holds returns in which spelling owner holds name now, empty if they do not, and
+	// since when: the zero time if nobody counted.
+	Holds(ctx context.Context, name, owner string) (spelling string, since time.Time, err error)
+	// Spelling returns in which spelling name is held, empty if it is not. The error is
+	// ErrTaken if nobody can take it because it looks like a name that is held.
+	Spelling(ctx context.Context, name string) (spelling string, err error)
 }
 
 // Session is the proof that somebody is the holder of a name.
 type Session struct {
-	// Name is a name as ValidName returns it.
+	// Name is a name as ValidName returns it, in mode guest in the spelling of the claim.
 	Name string
 	// Owner stands for the browser that holds the name, in hexadecimal. Empty in
 	// modes open and jwt. It is not for other users to see.
@@ -223,7 +228,7 @@ func (a *Auth) Verify(ctx context.Context, cookie string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	if s.Since, err = a.heldSince(ctx, s.Name, s.Owner); err != nil {
+	if s.Name, s.Since, err = a.held(ctx, s.Name, s.Owner); err != nil {
 		return Session{}, err
 	}
 	return s, nil
@@ -252,7 +257,7 @@ func (a *Auth) Identify(ctx context.Context, cookie, name string) (Session, erro
 		return Session{Name: name}, nil
 	}
 	s, err := a.Verify(ctx, cookie)
-	if err == nil && s.Name != name {
+	if err == nil && !a.Same(s.Name, name) {
 		return Session{}, fmt.Errorf("auth: %q asked for %q: %w", s.Name, name, ErrOtherName)
 	}
 	return s, err
@@ -266,7 +271,7 @@ func (a *Auth) grant(ctx context.Context, name, owner string) (Session, string, 
 		return Session{}, "", fmt.Errorf("auth: claim %q: %w", name, err)
 	}
 	var err error
-	if s.Since, err = a.heldSince(ctx, name, owner); err != nil {
+	if s.Name, s.Since, err = a.held(ctx, name, owner); err != nil {
 		return Session{}, "", err
 	}
 	cookie, err := a.seal(s)
@@ -276,16 +281,37 @@ func (a *Auth) grant(ctx context.Context, name, owner string) (Session, string, 
 	return s, cookie, nil
 }
 
-// heldSince returns since when owner holds name. The error is ErrNoSession if they do not.
-func (a *Auth) heldSince(ctx context.Context, name, owner string) (time.Time, error) {
-	since, held, err := a.claims.Holds(ctx, name, owner)
+// Same reports whether x and y, valid names, are names of one user: in mode guest also in other
+// spellings. In mode jwt the operator's login may have another user for each spelling.
+func (a *Auth) Same(x, y string) bool {
+	return x == y || a.mode == ModeGuest && names.Key(x) == names.Key(y)
+}
+
+// Resolve returns the one spelling by which messages reach the user with the valid name: in mode guest
+// that of the claim, if somebody holds the name. The error is ErrTaken if nobody has the name or can take
+// it, because it looks like a name that is held; or that of the store.
+func (a *Auth) Resolve(ctx context.Context, name string) (string, error) {
+	if a.mode != ModeGuest {
+		return name, nil
+	}
+	spelling, err := a.claims.Spelling(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("auth: find %q: %w", name, err)
+	}
+	return cmp.Or(spelling, name), nil
+}
+
+// held returns the spelling in which owner holds name, and since when. The error is ErrNoSession if
+// they do not.
+func (a *Auth) held(ctx context.Context, name, owner string) (string, time.Time, error) {
+	spelling, since, err := a.claims.Holds(ctx, name, owner)
 	switch {
 	case err != nil:
-		return time.Time{}, fmt.Errorf("auth: verify %q: %w", name, err)
-	case !held:
-		return time.Time{}, fmt.Errorf("auth: %q has another holder now, or none: %w", name, ErrNoSession)
+		return "", time.Time{}, fmt.Errorf("auth: verify %q: %w", name, err)
+	case spelling == "":
+		return "", time.Time{}, fmt.Errorf("auth: %q has another holder now, or none: %w", name, ErrNoSession)
 	}
-	return since, nil
+	return spelling, since, nil
 }
 
 // newOwner returns 128 random bits in hexadecimal.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"burrow/auth"
+	"burrow/internal/names"
 )
 
 const key = "0123456789abcdef0123456789abcdef"
@@ -23,6 +24,7 @@ type claims struct {
 }
 
 type claim struct {
+	name  string
 	owner string
 	until time.Time
 	since time.Time
@@ -36,21 +38,33 @@ func (c *claims) Claim(_ context.Context, name, owner string, ttl time.Duration)
 	}
 	now := time.Now()
 	since := now
-	if old, ok := c.held[name]; ok && now.Before(old.until) {
+	key := names.Key(name)
+	if old, ok := c.held[key]; ok && now.Before(old.until) {
 		if old.owner != owner {
 			return auth.ErrTaken
 		}
-		since = old.since
+		since, name = old.since, old.name
 	}
-	c.held[name] = claim{owner, now.Add(ttl), since}
+	c.held[key] = claim{name, owner, now.Add(ttl), since}
 	return nil
 }
 
-func (c *claims) Holds(_ context.Context, name, owner string) (time.Time, bool, error) {
+func (c *claims) Holds(_ context.Context, name, owner string) (string, time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old, ok := c.held[name]
-	return old.since, ok && old.owner == owner && time.Now().Before(old.until), c.err
+	if old, ok := c.held[names.Key(name)]; ok && old.owner == owner && time.Now().Before(old.until) {
+		return old.name, old.since, c.err
+	}
+	return "", time.Time{}, c.err
+}
+
+func (c *claims) Spelling(_ context.Context, name string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if name == "\u0430lice" { // Cyrillic
+		return "", auth.ErrTaken
+	}
+	return c.held[names.Key(name)].name, c.err
 }
 
 func newClaims() *claims { return &claims{held: map[string]claim{}} }
@@ -262,6 +276,38 @@ func TestIdentify(t *testing.T) {
 		if s, err := a.Identify(t.Context(), tt.cookie, tt.name); !errors.Is(err, tt.want) || s != (auth.Session{}) {
 			t.Errorf("%q: %+v, %v; want %v", tt.name, s, err, tt.want)
 		}
+	}
+}
+
+// One user has one spelling: that of the claim.
+func TestAuth_SpellingOfTheClaim(t *testing.T) {
+	a := guests(t, newClaims())
+	s, first := signIn(t, a, "", "Ada")
+	again, second := signIn(t, a, first, "ＡDA")
+	if s.Name != "Ada" || again.Name != "Ada" || again.Owner != s.Owner {
+		t.Errorf("signed in as %q and then as %q", s.Name, again.Name)
+	}
+	for _, cookie := range []string{first, second} {
+		for _, name := range []string{"Ada", "ada", "ADA", "Ａda"} {
+			if got, err := a.Identify(t.Context(), cookie, name); err != nil || got.Name != "Ada" {
+				t.Errorf("as %q: %q, %v", name, got.Name, err)
+			}
+		}
+	}
+	for name, want := range map[string]string{"ada": "Ada", "Ada": "Ada", "bob": "bob"} {
+		if got, err := a.Resolve(t.Context(), name); err != nil || got != want {
+			t.Errorf("%q is reached as %q, %v, want %q", name, got, err, want)
+		}
+	}
+	if got, err := a.Resolve(t.Context(), "\u0430lice"); !errors.Is(err, auth.ErrTaken) {
+		t.Errorf("what looks like a held name is reached as %q, %v", got, err)
+	}
+	open, err := auth.New(auth.Config{Mode: auth.ModeOpen}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open.Resolve(t.Context(), "ADA"); err != nil || got != "ADA" || open.Same("ADA", "ada") {
+		t.Errorf("without claims ADA is %q, %v", got, err)
 	}
 }
 

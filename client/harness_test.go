@@ -216,11 +216,16 @@ func (w *world) Claim(_ context.Context, name, owner string, _ time.Duration) er
 	return nil
 }
 
-func (w *world) Holds(_ context.Context, name, owner string) (time.Time, bool, error) {
+func (w *world) Holds(_ context.Context, name, owner string) (string, time.Time, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return time.Time{}, w.owners[name] == owner, nil
+	if w.owners[name] != owner {
+		return "", time.Time{}, nil
+	}
+	return name, time.Time{}, nil
 }
+
+func (w *world) Spelling(_ context.Context, name string) (string, error) { return name, nil }
 
 func (w *world) Join(user string)          { w.count(user, 1) }
 func (w *world) Leave(user string, _ bool) { w.count(user, -1) }

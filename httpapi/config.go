@@ -209,6 +209,11 @@ type Auth interface {
 	// Renew is Verify, and for a session that is getting old it returns a new one with
 	// its cookie; the new cookie is empty otherwise.
 	Renew(ctx context.Context, cookie string) (auth.Session, string, error)
+	// Same reports whether two valid names are names of one user.
+	Same(x, y string) bool
+	// Resolve returns the spelling by which messages reach the user with a valid name, or
+	// auth.ErrTaken if nobody can have that name.
+	Resolve(ctx context.Context, name string) (string, error)
 }
 
 // Checker reports whether a part of the system works: nil, or what is wrong.

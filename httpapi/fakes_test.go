@@ -236,6 +236,23 @@ func (a *fakeAuth) SignIn(_ context.Context, _, name string) (auth.Session, stri
 	return s, "cookie-of-" + name, a.err
 }
 
+func (a *fakeAuth) Same(x, y string) bool {
+	return strings.EqualFold(x, y) && (x == y || a.mode == auth.ModeGuest)
+}
+
+// Resolve knows Ada, in any case in mode guest, and that nobody can be a\u0501a.
+func (a *fakeAuth) Resolve(_ context.Context, name string) (string, error) {
+	switch {
+	case a.mode != auth.ModeGuest:
+		return name, nil
+	case strings.EqualFold(name, "Ada"):
+		return "Ada", a.err
+	case name == "a\u0501a":
+		return "", fmt.Errorf("find: %w", auth.ErrTaken)
+	}
+	return name, a.err
+}
+
 // Renew finds the cookie of "old" old.
 func (a *fakeAuth) Renew(ctx context.Context, cookie string) (auth.Session, string, error) {
 	s, err := a.Verify(ctx, cookie)

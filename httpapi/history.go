@@ -48,7 +48,7 @@ func (s *Server) history(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	with, _, err := talkWith(q, me.Name)
+	with, _, err := s.talkWith(c.Request().Context(), q, me.Name)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func writeCounted(c echo.Context, l *hostLimiter, v any) error {
 
 // talkWith returns with whom the private talk is that ?with= names, or whether it names the
 // talk of everyone. Neither: it names none.
-func talkWith(q url.Values, me string) (with string, all bool, err error) {
+func (s *Server) talkWith(ctx context.Context, q url.Values, me string) (with string, all bool, err error) {
 	raw := q.Get("with")
 	if raw == "" || raw == everyone {
 		return "", raw == everyone, nil
@@ -94,7 +94,8 @@ func talkWith(q url.Values, me string) (with string, all bool, err error) {
 	if me == "" {
 		return "", false, errInvalidClientID // Open mode, and the client did not say who it is.
 	}
-	return with, false, nil
+	with, err = s.readable(ctx, with)
+	return with, false, err
 }
 
 // reader returns who asks: the user of the cookie or token, or in open mode whom client_id names,
@@ -118,10 +119,11 @@ func (s *Server) reader(c echo.Context, q url.Values) (auth.Session, error) {
 	switch {
 	case err != nil:
 		return me, errInvalidClientID
-	case !open && name != me.Name:
+	case open:
+		me.Name = name
+	case !s.cfg.Auth.Same(name, me.Name):
 		return me, errOtherName
 	}
-	me.Name = name
 	return me, nil
 }
 

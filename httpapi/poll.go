@@ -290,7 +290,7 @@ func (s *Server) identify(c echo.Context, user string) (auth.Session, error) {
 		if who, _, err = s.prove(c); err != nil {
 			return who, err
 		}
-		if user != "" && who.Name != user {
+		if user != "" && !s.cfg.Auth.Same(who.Name, user) {
 			return who, errOtherName
 		}
 	}

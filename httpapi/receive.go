@@ -45,7 +45,10 @@ func (s *session) receivePlain(data []byte) {
 		s.refuse(bad, "")
 		return
 	}
-	if bad := s.share.publish(); bad != nil {
+	if bad = s.share.publish(); bad == nil {
+		in.toUser, bad = s.server.reachable(s.server.ctx, in.toUser)
+	}
+	if bad != nil {
 		s.refuse(bad, "")
 		return
 	}

@@ -76,8 +76,11 @@ func (s *Server) postMessage(c echo.Context) error {
 		if bad == nil {
 			bad = a.publish()
 		}
+		if bad == nil {
+			in.toUser, bad = s.reachable(ctx, in.toUser)
+		}
 		if bad != nil {
-			return nil, bad, true
+			return nil, bad, bad.Code != codeUnavailable
 		}
 		if !s.publishing.enter(0) {
 			return nil, errorStopping, false

@@ -16,7 +16,10 @@ func (s *session) receiveSend(send *edge.Send, ref string) {
 		s.refuse(bad, ref)
 		return
 	}
-	if bad := s.share.publish(); bad != nil {
+	if bad = s.share.publish(); bad == nil {
+		in.toUser, bad = s.server.reachable(s.server.ctx, in.toUser)
+	}
+	if bad != nil {
 		s.refuse(bad, ref)
 		return
 	}

@@ -85,7 +85,7 @@ func (s *Server) search(c echo.Context) error {
 	if !utf8.ValidString(q.Text) {
 		return badRequest("q must be UTF-8")
 	}
-	if q.With, q.Everyone, err = talkWith(params, me.Name); err != nil {
+	if q.With, q.Everyone, err = s.talkWith(c.Request().Context(), params, me.Name); err != nil {
 		return err
 	}
 	if wait := s.searchers.take(c.RealIP(), time.Now()); wait > 0 {

@@ -44,12 +44,19 @@ func (s *Server) isTyping(a *share, to string) *errorBody {
 		to = name
 	}
 	now := time.Now()
-	if !s.hub.mayType(a.user, now) || a.publish() != nil || !s.publishing.enter(0) {
+	if !s.hub.mayType(a.user, now) || a.publish() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, typingTimeout)
+	defer cancel()
+	to, bad := s.reachable(ctx, to)
+	switch {
+	case bad != nil && bad.Code == codeInvalidUser:
+		return bad
+	case bad != nil || !s.publishing.enter(0):
 		return nil
 	}
 	defer s.publishing.leave()
-	ctx, cancel := context.WithTimeout(s.ctx, typingTimeout)
-	defer cancel()
 	err := s.cfg.Publisher.Publish(ctx, &chat.Typing{Sender: a.user, ToUser: to, SentAt: timestamppb.New(now)})
 	if err != nil {
 		s.log.Debug("typing", "user", a.user, "error", err)

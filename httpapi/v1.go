@@ -77,7 +77,11 @@ func (s *session) receiveHistory(r *edge.HistoryRequest, ref string) {
 	}
 	ctx, cancel := context.WithTimeout(s.server.ctx, historyTimeout)
 	defer cancel()
-	page, err := s.server.page(ctx, q)
+	var page historyPage
+	var err error
+	if q.users[1], err = s.server.readable(ctx, q.users[1]); err == nil {
+		page, err = s.server.page(ctx, q)
+	}
 	if err != nil {
 		e := asAPIError(err)
 		if s.server.ctx.Err() == nil {

@@ -28,11 +28,10 @@ func (s *Store) Claim(ctx context.Context, name, owner string, ttl time.Duration
 }
 
 func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration) error {
-	key, err := nameKey(name)
-	if err != nil {
+	if err := checkName(name); err != nil {
 		return err
 	}
-	look := names.LookOf(name)
+	key, look := names.Key(name), names.LookOf(name)
 	if owner == "" {
 		return fmt.Errorf("%w: a claim needs an owner", ErrInvalid)
 	}
@@ -59,8 +58,7 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 			return ErrTaken
 		case errors.Is(err, sql.ErrNoRows):
 			var other string
-			err := tx.QueryRowContext(ctx, `SELECT name FROM claims WHERE (look IN (?1, ?2) OR look_folded IN (?1, ?2))
-				AND name_key <> ?3 AND expires_at > ?4 LIMIT 1`, look[0], look[1], key, now.UnixMicro()).Scan(&other)
+			err := tx.QueryRowContext(ctx, selectAlike, look[0], look[1], key, now.UnixMicro()).Scan(&other)
 			if err == nil {
 				return fmt.Errorf("%w: %q looks like it", ErrTaken, other)
 			}
@@ -91,46 +89,63 @@ func (s *Store) claim(ctx context.Context, name, owner string, ttl time.Duration
 	})
 }
 
-// Holds reports whether owner holds name now, and since when without a break: the zero time if
-// that was before the store counted. Names are compared as in Claim.
-// Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
-func (s *Store) Holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error) {
-	if since, held, err = s.holds(ctx, name, owner); err != nil {
-		return time.Time{}, false, fmt.Errorf("store: holder of %q: %w", name, err)
-	}
-	return since, held, nil
-}
-
-func (s *Store) holds(ctx context.Context, name, owner string) (since time.Time, held bool, err error) {
-	key, err := nameKey(name)
-	if err != nil {
-		return since, false, err
-	}
-	if err := s.enter(); err != nil {
-		return since, false, err
-	}
-	defer s.leave()
+// Holds reports whether owner holds name now, in which spelling, and since when without a break: the
+// zero time if that was before the store counted. The spelling is empty if owner does not hold the name.
+// Names are compared as in Claim. Errors: ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Holds(ctx context.Context, name, owner string) (spelling string, since time.Time, err error) {
 	var micros int64
-	err = s.reader.QueryRowContext(ctx,
-		"SELECT since FROM claims WHERE name_key = ? AND owner = ? AND expires_at > ?",
-		key, owner, s.now().UnixMicro()).Scan(&micros)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return since, false, nil
-	case err != nil:
-		return since, false, s.explain(err)
-	case micros != 0:
+	err = s.findClaim(ctx, name, "SELECT name, since FROM claims WHERE name_key = ?1 AND owner = ?2 AND expires_at > ?3",
+		[]any{names.Key(name), owner, s.now().UnixMicro()}, &spelling, &micros)
+	if micros != 0 {
 		since = time.UnixMicro(micros)
 	}
-	return since, true, nil
+	return spelling, since, err
 }
 
-// nameKey returns what the spellings of a name have in common.
-func nameKey(name string) (string, error) {
-	if name == "" || !utf8.ValidString(name) {
-		return "", fmt.Errorf("%w: a name is UTF-8 and not empty", ErrInvalid)
+// Spelling returns the spelling in which somebody holds name now, or an empty one if nobody does. The
+// error is ErrTaken if nobody can take it either, because it looks like a name that is held; or
+// ErrInvalid, ErrClosed, that of ctx, or that of the disk.
+func (s *Store) Spelling(ctx context.Context, name string) (spelling string, err error) {
+	err = s.findClaim(ctx, name, "SELECT name FROM claims WHERE name_key = ?1 AND expires_at > ?2",
+		[]any{names.Key(name), s.now().UnixMicro()}, &spelling)
+	if err != nil || spelling != "" {
+		return spelling, err
 	}
-	return names.Key(name), nil
+	var other string
+	look := names.LookOf(name)
+	err = s.findClaim(ctx, name, selectAlike, []any{look[0], look[1], names.Key(name), s.now().UnixMicro()}, &other)
+	if err == nil && other != "" {
+		err = fmt.Errorf("store: spelling of %q: %w: %q looks like it", name, ErrTaken, other)
+	}
+	return "", err
+}
+
+// selectAlike finds a held name that looks like another one.
+const selectAlike = `SELECT name FROM claims WHERE (look IN (?1, ?2) OR look_folded IN (?1, ?2))
+	AND name_key <> ?3 AND expires_at > ?4 LIMIT 1`
+
+// findClaim reads a row of the claims, if there is one, into dest.
+func (s *Store) findClaim(ctx context.Context, name, query string, args []any, dest ...any) error {
+	err := checkName(name)
+	if err == nil {
+		err = s.enter()
+	}
+	if err != nil {
+		return fmt.Errorf("store: claim of %q: %w", name, err)
+	}
+	defer s.leave()
+	err = s.reader.QueryRowContext(ctx, query, args...).Scan(dest...)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("store: claim of %q: %w", name, s.explain(err))
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || !utf8.ValidString(name) {
+		return fmt.Errorf("%w: a name is UTF-8 and not empty", ErrInvalid)
+	}
+	return nil
 }
 
 // refreshLooks computes the looks of claims that an earlier version made. It stops without harm at any

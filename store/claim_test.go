@@ -30,8 +30,8 @@ func TestClaim_NamesOfAnEarlierVersion(t *testing.T) {
 	}
 	s := open(t, store.Config{DataDir: dir})
 	for name := range held {
-		if since, ok, err := s.Holds(t.Context(), name, "of "+name); err != nil || !ok || since.UnixMicro() != 1 {
-			t.Errorf("%q is held: %v since %v, %v", name, ok, since, err)
+		if spelling, since, err := s.Holds(t.Context(), name, "of "+name); err != nil || spelling != name || since.UnixMicro() != 1 {
+			t.Errorf("%q is held as %q since %v, %v", name, spelling, since, err)
 		}
 	}
 	for _, name := range []string{"Viewer", "V\u0456ewer", "viewer"} {

@@ -41,6 +41,14 @@ func (c claims) Claim(ctx context.Context, name, owner string, ttl time.Duration
 	return err
 }
 
+func (c claims) Spelling(ctx context.Context, name string) (string, error) {
+	spelling, err := c.Store.Spelling(ctx, name)
+	if errors.Is(err, store.ErrTaken) {
+		return "", auth.ErrTaken
+	}
+	return spelling, err
+}
+
 // archive reads the store for the edge.
 type archive struct{ store *store.Store }
 

@@ -396,8 +396,8 @@ func claims(t *testing.T, open Open) {
 	holds := func(name, owner string, want bool) {
 		t.Helper()
 		for _, s := range []*store.Store{s, other} {
-			if _, got, err := s.Holds(t.Context(), name, owner); err != nil || got != want {
-				t.Errorf("%q held by %s: got %v, %v, want %v", name, owner, got, err, want)
+			if got, _, err := s.Holds(t.Context(), name, owner); err != nil || (got != "") != want {
+				t.Errorf("%q held by %s: got %q, %v, want %v", name, owner, got, err, want)
 			}
 		}
 	}
@@ -426,8 +426,20 @@ func claims(t *testing.T, open Open) {
 		wantErr(t, other.Claim(t.Context(), alike, "one", time.Hour), store.ErrTaken) // two names of one owner
 		holds(alike, "one", false)
 	}
-	must(t, s.Claim(t.Context(), "b\u043eb", "two", 30*time.Millisecond)) // Cyrillic, and the first to come
+	for name, want := range map[string]string{"ALICE": "Alice", "Ａlice": "Alice", "bob": "", "Straße": "Straße"} {
+		if spelling, err := other.Spelling(t.Context(), name); err != nil || spelling != want {
+			t.Errorf("%q is held as %q, %v, want %q", name, spelling, err, want)
+		}
+	}
+	_, err := other.Spelling(t.Context(), "\u0430lice")
+	wantErr(t, err, store.ErrTaken)
+	_, err = other.Spelling(t.Context(), "")
+	wantErr(t, err, store.ErrInvalid)
+	if spelling, _, err := s.Holds(t.Context(), "alice", "one"); err != nil || spelling != "Alice" {
+		t.Errorf("the claim that was renewed as alice has the spelling %q, %v, want its first", spelling, err)
+	}
 	ended := time.Now().Add(30 * time.Millisecond)
+	must(t, s.Claim(t.Context(), "b\u043eb", "two", 30*time.Millisecond)) // Cyrillic, and the first to come
 	for s.Claim(t.Context(), "bob", "one", time.Hour) != nil {
 		if time.Since(ended) > 10*time.Second {
 			t.Fatal("a claim that has ended keeps names that look like it")
@@ -441,9 +453,9 @@ func claims(t *testing.T, open Open) {
 // since returns since when owner holds name, which they must.
 func since(t *testing.T, s *store.Store, name, owner string) time.Time {
 	t.Helper()
-	since, held, err := s.Holds(t.Context(), name, owner)
-	if err != nil || !held {
-		t.Fatalf("%q held by %s: %v, %v", name, owner, held, err)
+	spelling, since, err := s.Holds(t.Context(), name, owner)
+	if err != nil || spelling == "" {
+		t.Fatalf("%q held by %s: %q, %v", name, owner, spelling, err)
 	}
 	return since
 }
@@ -467,8 +479,8 @@ func claimsEnd(t *testing.T, open Open) {
 	if after := time.Since(claimed); after < ttl {
 		t.Errorf("a claim for %s was gone after %s", ttl, after)
 	}
-	if _, held, err := s.Holds(t.Context(), "alice", "one"); held || err != nil {
-		t.Errorf("the first owner still holds the name: %v, %v", held, err)
+	if spelling, _, err := s.Holds(t.Context(), "alice", "one"); spelling != "" || err != nil {
+		t.Errorf("the first owner still holds the name: %q, %v", spelling, err)
 	}
 	if since := since(t, s, "alice", "two"); since.Before(claimed.Add(ttl).Truncate(time.Microsecond)) {
 		t.Errorf("the second owner has the name since %s, before the first one's time was over", since)
