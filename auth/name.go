@@ -65,13 +65,19 @@ func ValidName(raw string) (string, error) {
 		return "", invalid("a page shows two spaces together as one")
 	}
 	// Programs write global for everyone. No name may look like it.
-	if names.LookOf(name).Like(global()) {
+	if likeGlobal(name) {
 		return "", invalid("global stands for everyone, and this name looks like it")
 	}
 	return name, nil
 }
 
 var global = sync.OnceValue(func() names.Look { return names.LookOf("global") })
+
+// likeGlobal reports whether name looks like global. It is asked for each of thousands of users in a
+// state of the presence: a name with more letters than global needs no closer look.
+func likeGlobal(name string) bool {
+	return names.Letters(name) <= len("global") && names.LookOf(name).Like(global())
+}
 
 // alphanumeric says what \p{L} and \p{Nd} do in the schema of the messages, but for letters
 // that nobody can see (the fillers of Hangul): with one more of them anybody would look like

@@ -37,7 +37,10 @@ func (a *Archive) Handle(ctx context.Context, m *tasks.ArchiveMessage) error {
 	if recipient(m.GetMessage()) != "" && !a.Private {
 		return nil
 	}
-	msg := complete(m.GetMessage(), messageID(ctx, a.MessageID))
+	msg, err := complete(m.GetMessage(), messageID(ctx, a.MessageID))
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
 	if msg.GetId() == "" {
 		return Permanent(errors.New("archive: the message has no id, and none on the broker either; publish it with one"))
 	}

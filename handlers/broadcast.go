@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 
 	"burrow/gen/chat"
 )
@@ -26,7 +27,11 @@ type Deliverer interface {
 
 // Handle delivers msg. That nobody is here whom it is for is not an error.
 func (b *Broadcast) Handle(ctx context.Context, msg *chat.ChatMessage) error {
-	b.Rooms.Deliver(complete(msg, messageID(ctx, b.MessageID)))
+	msg, err := complete(msg, messageID(ctx, b.MessageID))
+	if err != nil {
+		return fmt.Errorf("broadcast: %w", err)
+	}
+	b.Rooms.Deliver(msg)
 	return nil
 }
 

@@ -21,14 +21,17 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"burrow/auth"
 	"burrow/gen/chat"
 	"burrow/gen/presence"
 	"burrow/gen/tasks"
+	"burrow/internal/content"
 )
 
 // everyone is the name under which programs address everyone. Nobody can have
@@ -82,29 +85,47 @@ func talk(m *chat.ChatMessage) string {
 }
 
 // recipient returns for whom m is: a user, or "" for everyone.
-func recipient(m *chat.ChatMessage) string {
+func recipient(m interface{ GetToUser() string }) string {
 	if strings.EqualFold(m.GetToUser(), everyone) {
 		return ""
 	}
 	return m.GetToUser()
 }
 
-// complete returns msg as the rest of the system expects it, with what programs
-// leave out that do not know all fields. msg itself is not changed; it is what is
-// returned when there is nothing to add. brokerID is the id of the message on the
-// broker, "" if it has none; then there may be no id in what is returned.
-func complete(msg *chat.ChatMessage, brokerID string) *chat.ChatMessage {
+// complete returns msg as the rest of the system expects it: with what programs
+// leave out that do not know all fields, names in normal form, and content without
+// control characters. msg itself is not changed; it is what is
+// returned when there is nothing to change. brokerID is the id of the message on the
+// broker, "" if it has none; then there may be no id in what is returned. The error is
+// permanent: the edge would not let in such a message.
+func complete(msg *chat.ChatMessage, brokerID string) (*chat.ChatMessage, error) {
 	id := strings.ToLower(cmp.Or(msg.GetId(), nameID(brokerID, msg.GetSentAt())))
-	to := recipient(msg)
-	if id == msg.GetId() && to == msg.GetToUser() && msg.GetSentAt() != nil {
-		return msg
+	sender, to, err := ends(msg.GetSender(), recipient(msg))
+	if err != nil {
+		return nil, err
+	}
+	text := content.Clean(msg.GetContent())
+	if !content.Visible(text) && msg.GetContent() != "" { // The schema refuses what is empty.
+		return nil, Permanent(errors.New("the message has no visible content"))
+	}
+	if id == msg.GetId() && sender == msg.GetSender() && to == msg.GetToUser() && text == msg.GetContent() && msg.GetSentAt() != nil {
+		return msg, nil
 	}
 	msg = proto.CloneOf(msg)
-	msg.Id, msg.ToUser = id, to
+	msg.Id, msg.Sender, msg.ToUser, msg.Content = id, sender, to, text
 	if msg.GetSentAt() == nil {
 		msg.SentAt = timestamppb.Now()
 	}
-	return msg
+	return msg, nil
+}
+
+// ends returns the names of a sender and a recipient, which may be empty, in the form in which the edge
+// knows them. The error is permanent.
+func ends(sender, recipient string) (from, to string, err error) {
+	if from, err = auth.ValidName(sender); err == nil && recipient != "" {
+		to, err = auth.ValidName(recipient)
+	}
+	return from, to, Permanent(err)
 }
 
 // nameSpace is the name space of the ids that nameID makes: it only has to be

@@ -281,3 +281,88 @@ func TestDeadLettersAreStored(t *testing.T) {
 		t.Errorf("the store refused it: %v", err)
 	}
 }
+
+// What a program publishes is shown as if it had come through the edge, or not at all.
+func TestBroadcast_RulesOfTheEdge(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		msg  *chat.ChatMessage
+		want string // sender, recipient and content; empty: refused
+	}{
+		{"as it is", &chat.ChatMessage{Sender: "bob", ToUser: "Ada", Content: "hi"}, "bob>Ada: hi"},
+		{"other normal forms", &chat.ChatMessage{Sender: "Ame\u0301lie", ToUser: "Zoe\u0308", Content: "e\u0301"}, "Am\u00e9lie>Zo\u00eb: e\u0301"},
+		{"global", &chat.ChatMessage{Sender: "bob", ToUser: "Global", Content: "hi"}, "bob>: hi"},
+		{"a sender called global", &chat.ChatMessage{Sender: "GLOBAL", Content: "hi"}, ""},
+		{"a sender that looks like global", &chat.ChatMessage{Sender: "gl\u043ebal", Content: "hi"}, ""},
+		{"a recipient that looks like global", &chat.ChatMessage{Sender: "bob", ToUser: "g1obal", Content: "hi"}, ""},
+		{"an invisible letter", &chat.ChatMessage{Sender: "bob\u3164", Content: "hi"}, ""},
+		{"a bidi mark in a name", &chat.ChatMessage{Sender: "\u202ebob", Content: "hi"}, ""},
+		{"two spaces", &chat.ChatMessage{Sender: "bob  b", Content: "hi"}, ""},
+		{"a control character in a name", &chat.ChatMessage{Sender: "bob", ToUser: "a\x1bda", Content: "hi"}, ""},
+		{"control characters", &chat.ChatMessage{Sender: "bob", Content: " \x1b[31mred\x00\u009b\r\nnext\ttab\n"}, "bob>: [31mred\nnext\ttab"},
+		{"nothing to see", &chat.ChatMessage{Sender: "bob", Content: "\x07\u200b "}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.msg.Id, tt.msg.SentAt = someID, someTime
+			before := proto.CloneOf(tt.msg)
+			shownTo, store := &room{}, &archive{}
+			b := handlers.Broadcast{Rooms: shownTo}
+			a := handlers.Archive{Messages: store, Private: true}
+			shown, stored := b.Handle(t.Context(), tt.msg), a.Handle(t.Context(), &tasks.ArchiveMessage{Message: tt.msg})
+			if !proto.Equal(tt.msg, before) {
+				t.Errorf("the message was changed to %v", tt.msg)
+			}
+			for what, got := range map[string][]*chat.ChatMessage{"shown": shownTo.got, "stored": store.got} {
+				switch {
+				case tt.want == "" && (len(got) > 0 || !isPermanent(shown) || !isPermanent(stored)):
+					t.Errorf("%s %v: %v, %v; want it refused", what, got, shown, stored)
+				case tt.want != "" && (len(got) != 1 || got[0].GetSender()+">"+got[0].GetToUser()+": "+got[0].GetContent() != tt.want):
+					t.Errorf("%s %v (%v, %v), want %q", what, got, shown, stored, tt.want)
+				}
+			}
+		})
+	}
+}
+
+type typist []*chat.Typing
+
+func (t *typist) Typing(msg *chat.Typing) { *t = append(*t, msg) }
+
+func TestTyping_RulesOfTheEdge(t *testing.T) {
+	shown := &typist{}
+	f := handlers.Typing{Rooms: shown}
+	for _, msg := range []*chat.Typing{{Sender: "global"}, {Sender: "bob\u200e"}, {Sender: "bob", ToUser: "gl\u043ebal"}} {
+		if err := f.Handle(t.Context(), msg); !isPermanent(err) {
+			t.Errorf("%v: %v", msg, err)
+		}
+	}
+	for _, to := range []string{"GLOBAL", "Zoe\u0308"} {
+		if err := f.Handle(t.Context(), &chat.Typing{Sender: "bob", ToUser: to}); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(*shown) != 2 || (*shown)[0].GetToUser() != "" || (*shown)[1].GetToUser() != "Zo\u00eb" {
+		t.Errorf("shown %v", *shown)
+	}
+}
+
+func TestPresence_RulesOfTheEdge(t *testing.T) {
+	l := &leases{}
+	p := handlers.Presence{Leases: l, Talk: l}
+	for _, name := range []string{"global", "gl\u043ebal", "bob\u3164", "\u202ebob", "b\x1bob", ""} {
+		if err := p.Status(t.Context(), &chat.UserStatus{ClientId: name, Online: true, Node: "n"}); !isPermanent(err) || len(l.calls) > 0 {
+			t.Errorf("%q: %v, %v", name, err, l.calls)
+		}
+	}
+	users := []string{"alice", "global", "Gl\u043ebal", "bob\u3164", "\u202ebob", "b\x1bob", "", "e\u0301a", "b  ob", "हिन्दी"}
+	before := slices.Clone(users)
+	if err := p.State(t.Context(), &presence.NodeState{Node: "n", Incarnation: 1, Version: 1, Users: users, Away: users[1:3]}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "[alice हिन्दी] []"; len(l.calls) != 1 || !strings.Contains(l.calls[0], want) {
+		t.Errorf("got %q, want the users %s", l.calls, want)
+	}
+	if !slices.Equal(users, before) {
+		t.Error("the message was changed")
+	}
+}

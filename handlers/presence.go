@@ -2,7 +2,10 @@ package handlers
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
+	"burrow/auth"
 	"burrow/gen/chat"
 	"burrow/gen/presence"
 )
@@ -31,13 +34,17 @@ type Leases interface {
 
 // Status takes in that a user came online on a node, or is away there, or is gone.
 func (p *Presence) Status(_ context.Context, m *chat.UserStatus) error {
-	p.Leases.ApplyStatus(m.GetClientId(), m.GetOnline(), m.GetAway(), m.GetNode(), m.GetIncarnation(), m.GetVersion())
+	user, err := auth.ValidName(m.GetClientId())
+	if err != nil {
+		return fmt.Errorf("presence: %w", Permanent(err))
+	}
+	p.Leases.ApplyStatus(user, m.GetOnline(), m.GetAway(), m.GetNode(), m.GetIncarnation(), m.GetVersion())
 	return nil
 }
 
-// State takes in who is online on a node.
+// State takes in who is online on a node. Names that no user can have are left out.
 func (p *Presence) State(_ context.Context, m *presence.NodeState) error {
-	p.Leases.ApplyState(m.GetNode(), m.GetIncarnation(), m.GetVersion(), m.GetUsers(), m.GetAway(), m.GetLeaving(), m.GetPart(), m.GetParts())
+	p.Leases.ApplyState(m.GetNode(), m.GetIncarnation(), m.GetVersion(), valid(m.GetUsers()), valid(m.GetAway()), m.GetLeaving(), m.GetPart(), m.GetParts())
 	return nil
 }
 
@@ -47,4 +54,16 @@ func (p *Presence) Request(_ context.Context, m *presence.StateRequest) error {
 	p.Talk.Behind(m.GetNode(), m.GetBehind())
 	p.Leases.ApplyRequest(m.GetNode())
 	return nil
+}
+
+// valid returns the users with names as the edge knows them. A node sends no others; a program might.
+func valid(users []string) []string {
+	bad := func(user string) bool {
+		name, err := auth.ValidName(user)
+		return err != nil || name != user
+	}
+	if slices.ContainsFunc(users, bad) {
+		return slices.DeleteFunc(slices.Clone(users), bad)
+	}
+	return users
 }

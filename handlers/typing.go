@@ -2,6 +2,9 @@ package handlers
 
 import (
 	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
 
 	"burrow/gen/chat"
 )
@@ -18,6 +21,14 @@ type Typist interface {
 
 // Handle shows msg. That nobody is here whom it is for is not an error.
 func (t *Typing) Handle(_ context.Context, msg *chat.Typing) error {
+	sender, to, err := ends(msg.GetSender(), recipient(msg))
+	if err != nil {
+		return fmt.Errorf("typing: %w", err)
+	}
+	if sender != msg.GetSender() || to != msg.GetToUser() {
+		msg = proto.CloneOf(msg)
+		msg.Sender, msg.ToUser = sender, to
+	}
 	t.Rooms.Typing(msg)
 	return nil
 }

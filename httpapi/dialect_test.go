@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"burrow/gen/edge"
+	"burrow/internal/content"
 )
 
 var at = timestamppb.New(time.Date(2026, 1, 31, 12, 0, 0, 120_000_000, time.UTC))
@@ -255,7 +256,7 @@ func fuzzDecode(f *testing.F, d dialect) {
 		}
 		if send := got.GetSend(); send != nil {
 			in, bad := compose(send.GetContent(), send.GetToUser(), 64)
-			if bad == nil && (in.content == "" || len(in.content) > 64 || !utf8.ValidString(in.content) || strings.ContainsFunc(in.content, forbidden)) {
+			if bad == nil && (in.content == "" || len(in.content) > 64 || !utf8.ValidString(in.content) || strings.ContainsFunc(in.content, content.Forbidden)) {
 				t.Errorf("took content %q", in.content)
 			}
 			if id, ok := parseID(send.GetRef()); ok && len(id) != 36 {

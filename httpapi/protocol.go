@@ -8,12 +8,12 @@ import (
 	"math"
 	"strings"
 	"time"
-	"unicode"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"burrow/auth"
 	"burrow/gen/chat"
+	"burrow/internal/content"
 )
 
 // Close codes, as docs/protocol.md lists them.
@@ -124,7 +124,7 @@ func decodeFrame(data []byte, maxContent int) (incoming, *errorBody) {
 	if err := json.Unmarshal(data, &keys); err != nil || keys == nil {
 		return incoming{}, badFrame(`a frame is a JSON object such as {"content":"hello","to_user":""}`)
 	}
-	content, ok := jsonString(keys["content"])
+	text, ok := jsonString(keys["content"])
 	if !ok {
 		return incoming{}, badFrame(`"content" must be there and be a string`)
 	}
@@ -134,24 +134,19 @@ func decodeFrame(data []byte, maxContent int) (incoming, *errorBody) {
 			return incoming{}, badFrame(`"to_user" must be a string: a user's name, or "" for everyone`)
 		}
 	}
-	return compose(content, toUser, maxContent)
+	return compose(text, toUser, maxContent)
 }
 
 // compose returns what a client wants to say. Line ends become \n. Control characters other
-// than \n and \t are refused: no page can show them, some databases cannot store them, and a
-// terminal client would obey them.
-func compose(content, toUser string, maxContent int) (incoming, *errorBody) {
-	in := incoming{toUser: toUser}
-	if strings.Contains(content, "\r") {
-		content = strings.ReplaceAll(strings.ReplaceAll(content, "\r\n", "\n"), "\r", "\n")
-	}
-	in.content = strings.TrimSpace(content)
+// than \n and \t are refused.
+func compose(text, toUser string, maxContent int) (incoming, *errorBody) {
+	in := incoming{content: content.Trim(text), toUser: toUser}
 	switch {
-	case !strings.ContainsFunc(in.content, visible):
+	case !content.Visible(in.content):
 		return incoming{}, &errorBody{Code: codeEmptyContent, Message: "the message is empty; write something"}
 	case len(in.content) > maxContent:
 		return incoming{}, &errorBody{Code: codeContentTooLong, Message: fmt.Sprintf("the message has %d bytes, at most %d are allowed; shorten or split it", len(in.content), maxContent)}
-	case strings.ContainsFunc(in.content, forbidden):
+	case strings.ContainsFunc(in.content, content.Forbidden):
 		return incoming{}, badFrame(`"content" holds a control character; only line breaks and tabs are allowed`)
 	}
 
@@ -182,17 +177,6 @@ func jsonString(raw json.RawMessage) (string, bool) {
 		return "", false
 	}
 	return s, true
-}
-
-// visible reports whether r can be seen: not a space, not a control or format character such as
-// a zero-width space, and none of the letters and marks that show nothing by themselves.
-func visible(r rune) bool {
-	return !unicode.IsSpace(r) && !unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) &&
-		r != '\u2800' // Braille without a dot.
-}
-
-func forbidden(r rune) bool {
-	return unicode.IsControl(r) && r != '\n' && r != '\t'
 }
 
 // frame is a complete server WebSocket frame, header and payload: made once, shared by

@@ -15,6 +15,7 @@ import (
 
 	"burrow/auth"
 	"burrow/gen/chat"
+	"burrow/internal/content"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -133,7 +134,7 @@ func FuzzDecodeFrame(f *testing.F) {
 			return
 		}
 		if in.content == "" || len(in.content) > limit || !utf8.ValidString(in.content) || strings.TrimSpace(in.content) != in.content ||
-			strings.ContainsFunc(in.content, forbidden) {
+			strings.ContainsFunc(in.content, content.Forbidden) {
 			t.Errorf("took content %q", in.content)
 		}
 		if name, err := auth.ValidName(in.toUser); in.toUser != "" && (err != nil || name != in.toUser) {

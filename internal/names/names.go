@@ -57,6 +57,18 @@ func (l Look) Like(m Look) bool {
 	return l[0] == m[0] || l[0] == m[1] || l[1] == m[0] || l[1] == m[1]
 }
 
+// Letters returns how many letters and digits of name leave a trace in its look: a name with more of
+// them than another one has characters does not look like it.
+func Letters(name string) int {
+	n := 0
+	for _, r := range name {
+		if unicode.In(r, unicode.L, unicode.Nd) && !unicode.Is(unicode.Hangul, r) && !ornament(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // Alike reports whether a and b look alike.
 func Alike(a, b string) bool { return LookOf(a).Like(LookOf(b)) }
 

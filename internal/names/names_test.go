@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"testing"
+	"unicode/utf8"
 
 	"burrow/internal/names"
 )
@@ -106,6 +107,9 @@ func FuzzLookOf(f *testing.F) {
 		for _, look := range names.LookOf(name) {
 			if again := names.LookOf(look); again[0] != look || again[1] != look {
 				t.Errorf("%q looks like %+q, which looks like %+q", name, look, again)
+			}
+			if n := utf8.RuneCountInString(look); n < names.Letters(name) {
+				t.Errorf("%q has a look of %d characters, less than its %d letters", name, n, names.Letters(name))
 			}
 			if len(look) > 64*(len(name)+1) {
 				t.Errorf("a name of %d bytes has a look of %d", len(name), len(look))
