@@ -102,10 +102,10 @@ type Claims interface {
 	// looks like it, and ErrTooManyNames.
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) error
 	// Holds returns in which spelling owner holds name now, empty if they do not, and
-	// since when: the zero time if nobody counted.
+	// since when: the zero time if that was not recorded.
 	Holds(ctx context.Context, name, owner string) (spelling string, since time.Time, err error)
 	// Spelling returns in which spelling name is held, empty if it is not. The error is
-	// ErrTaken if nobody can take it because it looks like a name that is held.
+	// ErrTaken if the name is free but looks like a held one, so that no user can take it.
 	Spelling(ctx context.Context, name string) (spelling string, err error)
 }
 
@@ -288,8 +288,8 @@ func (a *Auth) Same(x, y string) bool {
 }
 
 // Resolve returns the one spelling by which messages reach the user with the valid name: in mode guest
-// that of the claim, if somebody holds the name. The error is ErrTaken if nobody has the name or can take
-// it, because it looks like a name that is held; or that of the store.
+// that of the claim, if the name is held. Errors: ErrTaken if the name is free but looks like a held one,
+// so that no user can take it; or that of the store.
 func (a *Auth) Resolve(ctx context.Context, name string) (string, error) {
 	if a.mode != ModeGuest {
 		return name, nil

@@ -212,7 +212,7 @@ type Auth interface {
 	// Same reports whether two valid names are names of one user.
 	Same(x, y string) bool
 	// Resolve returns the spelling by which messages reach the user with a valid name, or
-	// auth.ErrTaken if nobody can have that name.
+	// auth.ErrTaken if no user can take that name.
 	Resolve(ctx context.Context, name string) (string, error)
 }
 

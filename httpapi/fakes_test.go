@@ -240,7 +240,7 @@ func (a *fakeAuth) Same(x, y string) bool {
 	return strings.EqualFold(x, y) && (x == y || a.mode == auth.ModeGuest)
 }
 
-// Resolve knows Ada, in any case in mode guest, and that nobody can be a\u0501a.
+// Resolve knows Ada, in any case in mode guest, and refuses the look-alike a\u0501a.
 func (a *fakeAuth) Resolve(_ context.Context, name string) (string, error) {
 	switch {
 	case a.mode != auth.ModeGuest:

@@ -13,12 +13,12 @@ import (
 const resolveTimeout = 5 * time.Second
 
 // reachable returns the spelling by which a message reaches the user to, a valid name or empty for
-// everyone: that of whoever holds the name. It refuses a name that nobody can have.
+// everyone: that of the claim. It refuses a name that no user can take.
 func (s *Server) reachable(ctx context.Context, to string) (string, *errorBody) {
 	name, err := s.resolve(ctx, to)
 	switch {
 	case errors.Is(err, auth.ErrTaken):
-		return "", &errorBody{Code: codeInvalidUser, Message: fmt.Sprintf("nobody can have the name %q: it looks like the name of somebody else", to)}
+		return "", &errorBody{Code: codeInvalidUser, Message: fmt.Sprintf("%q receives no messages: the name looks like that of another user; check its spelling", to)}
 	case err != nil:
 		s.unsent("name lookup failed", to, "", err)
 		return "", &errorBody{Code: codeUnavailable, Message: "names cannot be checked at the moment; send it again"}
@@ -26,7 +26,7 @@ func (s *Server) reachable(ctx context.Context, to string) (string, *errorBody) 
 	return name, nil
 }
 
-// readable is reachable for what was said already: there may be talk with a name that nobody can have now.
+// readable is reachable for reading: there may be old messages of a name that no user can take now.
 func (s *Server) readable(ctx context.Context, with string) (string, error) {
 	name, err := s.resolve(ctx, with)
 	switch {

@@ -75,7 +75,7 @@ func (n *node) signIn(t *testing.T, name, shown string, headers ...string) strin
 
 func toUser(name string) string { return fmt.Sprintf(`,"to_user":%q`, name) }
 
-// The claim decides who somebody is, in whatever spelling.
+// All spellings of a held name are one user.
 func TestResolve_OneUserForAllSpellings(t *testing.T) {
 	n := startGuests(t, func(c *httpapi.Config) { c.ArchivePrivate = true })
 	cookie := n.signIn(t, "Ada", "Ada")
@@ -169,7 +169,7 @@ func TestResolve_OneLimitForAllSpellings(t *testing.T) {
 	}
 }
 
-// Without the store nobody is told that a message was sent.
+// Without the store a direct message is refused, not acknowledged.
 func TestResolve_WithoutTheStore(t *testing.T) {
 	n := start(t, nil)
 	cookie := n.guest("alice")

@@ -102,8 +102,8 @@ func (s *Store) Holds(ctx context.Context, name, owner string) (spelling string,
 	return spelling, since, err
 }
 
-// Spelling returns the spelling in which somebody holds name now, or an empty one if nobody does. The
-// error is ErrTaken if nobody can take it either, because it looks like a name that is held; or
+// Spelling returns the spelling in which name is held now, empty if it is free. The error is ErrTaken
+// if name is free but looks like a held one, so that no owner can claim it; or
 // ErrInvalid, ErrClosed, that of ctx, or that of the disk.
 func (s *Store) Spelling(ctx context.Context, name string) (spelling string, err error) {
 	err = s.findClaim(ctx, name, "SELECT name FROM claims WHERE name_key = ?1 AND expires_at > ?2",
