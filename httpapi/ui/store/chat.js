@@ -183,7 +183,20 @@ export class Chat {
     if (key === ROOM && (this.firstBack === '' || msg.id < this.firstBack)) this.firstBack = msg.id;
     this.people.stopped(key, msg.sender);
     const theirs = msg.sender !== this.me;
+    if (!theirs) this.respelled(msg, key);
     if (this.take(key, [msg], { live: true, late: this.settled }) && this.settled && theirs) this.arrived(msg, key);
+  }
+
+  // respelled moves on to the talk of a message that was written in the open one, where its user has another
+  // spelling: the server answers with the spelling of the user's claim.
+  respelled(msg, key) {
+    const talk = this.talks.get(this.active);
+    const shown = (m) => m.id === msg.id; // The acknowledgement came first.
+    if (!talk || talk.key === key || !(talk.messages.some(shown) || this.outbox.items.some((it) => it.ref === msg.ref && it.talk === talk.key))) return;
+    talk.messages = talk.messages.filter((m) => !shown(m));
+    for (const it of this.outbox.items) if (it.talk === talk.key) it.talk = key;
+    this.open(key);
+    if (talk.messages.length === 0) this.talks.delete(talk.key);
   }
 
   // acknowledged: the broker has it. It is shown as it will come back.

@@ -116,6 +116,26 @@ test('a private message makes a talk with an unread mark, and opening it clears 
   assert.equal(w.chat.unread, 0);
 });
 
+test('a message to another spelling of a name moves on to the talk with its user', () => {
+  for (const ackFirst of [true, false]) {
+    const w = setup();
+    w.chat.open('ADA');
+    w.write('hi', 'ADA');
+    w.write('next', 'ADA');
+    const { ref } = w.sent.at(-1).send;
+    const ack = () => w.batch({ ack: { ref, id: id(1), sent_at: '2026-01-31T12:00:00Z' } });
+    if (ackFirst) ack();
+    w.frame({ ...msg(1, 'me', 'hi', 'Ada'), ref });
+    if (!ackFirst) ack();
+    assert.deepEqual([w.chat.active, w.ids('Ada'), w.chat.talks.has('ADA'), w.states()], ['Ada', [1], false, ['next:sending']]);
+    w.ack(2);
+    assert.deepEqual(w.ids('Ada'), [1, 2]);
+    w.chat.open('bob');
+    w.frame(msg(3, 'me', 'of another tab', 'Ada'));
+    assert.equal(w.chat.active, 'bob', 'only what was written here moves on');
+  }
+});
+
 test('private talks of earlier visits are listed, the latest news first', () => {
   const w = setup({ remembered: { talks: ['zoe', 'adam'] } });
   assert.deepEqual(w.chat.privateTalks.map((t) => t.key), ['adam', 'zoe']);
